@@ -1,0 +1,46 @@
+"""What can be refused before the work: a device that is not there, a grid that does not fit into memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from ocsdf3d.geometry import Box, PointCloud
+
+
+def device(name: str) -> None:
+    """Refuse `--device cuda` where torch sees no CUDA device.
+
+    Raises
+    ------
+    ValueError
+        CUDA was asked for and is absent.
+    """
+    if name == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: torch sees no CUDA device here. Use --device cpu, or auto.")
+
+
+def box_of(shape: trimesh.Trimesh | PointCloud) -> Box:
+    """Box of what was read."""
+    from ocsdf3d.geometry import Box, PointCloud
+
+    return shape.box if isinstance(shape, PointCloud) else Box.of(shape.vertices)
+
+
+def memory(box: Box, resolution: int) -> None:
+    """Refuse a grid over `box` that needs more memory than is free.
+
+    Raises
+    ------
+    ResolutionError
+        With the figures and the largest resolution that fits.
+    """
+    from ocsdf3d import grid
+
+    if box.longest > 0.0:  # points without extent are refused later, by what they are
+        grid.check_memory(box, resolution)

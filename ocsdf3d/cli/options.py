@@ -1,0 +1,119 @@
+"""Parser and option types shared by the verbs: a value that cannot be right is misuse, one line, exit 2."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from .console import printable
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser that reports misuse in one line and takes `-1e-3` for a value."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+        # the stock pattern knows no exponents, so `--offset -1e-3` would read as an unknown option
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+    def print_help(self, file: Any = None) -> None:
+        print(printable(self.format_help()), end="", file=file)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ocsdf3d: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
+
+
+class Version(argparse.Action):
+    """Print the version; the package is asked only when the option is given."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ocsdf3d import __version__
+
+        print(f"ocsdf3d {__version__}")
+        parser.exit(0)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Option type: a whole number from `least` to `most`."""
+    wanted = (
+        f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+    )
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}") from None
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text}")
+        return value
+
+    return convert
+
+
+def number(text: str) -> float:
+    """Option type: a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Option type: a finite number above 0."""
+    value = number(text)
+    if value <= 0.0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add `--seed`."""
+    parser.add_argument(
+        "--seed",
+        type=whole(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of every random draw; same seed on the CPU, same result (default: %(default)s)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where the network is computed; auto takes CUDA when there is one (default: %(default)s)",
+    )
+
+
+def add_reporting(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`, `-q` and `-v`."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout (default: a short text)"
+    )
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="on stderr warnings and errors only (default: notes and progress too)",
+    )
+    loudness.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="traceback of an error; progress in plain lines where stderr is no terminal (default: neither)",
+    )

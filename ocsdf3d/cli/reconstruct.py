@@ -1,0 +1,175 @@
+"""`ocsdf3d reconstruct`: points or a mesh in, a closed mesh and (on request) its field out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import checks, outputs
+from .console import emit, note, warn
+from .interrupt import Interrupt
+from .options import add_device, add_reporting, add_seed, number, positive, whole
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUPPORTS = ("auto", "solid", "shell")
+PRESETS = ("fast", "default", "best", "paper")
+
+
+def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
+    """Add the verb to the parser."""
+    parser = verbs.add_parser(
+        "reconstruct",
+        help="points or a mesh → closed mesh",
+        description="Reconstruct a closed mesh, in the units and place of the input, from points or a mesh.",
+        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once.",
+    )
+    parser.add_argument(
+        "input", metavar="IN", help="cloud or mesh: OFF OBJ PLY STL GLB 3MF XYZ PTS CSV NPY NPZ PCD LAS E57 …"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="mesh to write: PLY OBJ OFF STL GLB (default: IN's name with _ocsdf.ply)",
+    )
+    parser.add_argument(
+        "--points",
+        type=whole(16),
+        metavar="N",
+        help="points: a mesh is sampled to N, a cloud thinned to N (default: 2048 on a mesh, all of a cloud)",
+    )
+    parser.add_argument(
+        "--support",
+        choices=SUPPORTS,
+        default="auto",
+        help="solid: the points bound a body; shell: they lie on an open surface, which becomes a skin with"
+        " two sheets; auto decides and says why (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=whole(2),
+        default=200,
+        metavar="N",
+        help="grid nodes along the longest side (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="default",
+        help="network, optimiser and schedule (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--level",
+        type=number,
+        metavar="C",
+        help="iso-level c of f in the unit frame (default: from f's values on the points)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=positive,
+        metavar="M",
+        help="margin m of the loss, in the unit frame (default: the preset's)",
+    )
+    parser.add_argument(
+        "--lam",
+        type=positive,
+        metavar="L",
+        help="weight λ of the hinge in the loss, no unit (default: the preset's)",
+    )
+    add_device(parser)
+    add_seed(parser)
+    parser.add_argument(
+        "--save", metavar="FIELD", help="also write the field, .safetensors (default: not saved)"
+    )
+    add_reporting(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reconstruct: what can be refused without work is refused first, everything is written last."""
+    begun = time.perf_counter()
+    source = outputs.check_input(args.input)
+    target = args.output if args.output is not None else source.with_name(f"{source.stem}_ocsdf.ply")
+    out = outputs.check(target, inputs=[args.input])
+    saved = None
+    if args.save is not None:
+        saved = outputs.check(args.save, inputs=[args.input, str(out)], extensions=outputs.FIELD_EXTENSIONS)
+    checks.device(args.device)
+
+    from ocsdf3d import checkpoint, io, pipeline
+
+    with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
+
+        def report(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+            interrupt.training = stage == "train"
+            progress(stage, done, total, figures)
+
+        shape = io.read(source)
+        box = checks.box_of(shape)
+        checks.memory(box, args.resolution)
+        outputs.rehearse(out, box)
+        loaded = time.perf_counter() - begun
+        sdf = pipeline.fit(
+            shape,
+            points=args.points,
+            support=args.support,
+            preset=args.preset,
+            margin=args.margin,
+            lam=args.lam,
+            level=args.level,
+            device=args.device,
+            seed=args.seed,
+            progress=report,
+            stop=interrupt.stop,
+        )
+        interrupt.training = False
+        if args.support == "auto":
+            note(f"support {sdf.support}: {sdf.support_reason}", quiet=args.quiet)
+        if sdf.history["interrupted"]:
+            warn(f"interrupted: training ended after {sdf.history['steps']} steps; its result is written")
+        meshing = time.perf_counter()
+        mesh = sdf.mesh(resolution=args.resolution)
+        meshed = time.perf_counter() - meshing
+        interrupt.writing = True
+        outputs.write_all(
+            [(out, lambda path: io.write(path, mesh))]
+            + ([(saved, lambda path: checkpoint.save(path, sdf))] if saved is not None else [])
+        )
+    seconds = {**sdf.history["seconds"], "mesh": meshed, "total": time.perf_counter() - begun}
+    seconds["load"] = loaded + seconds.get("load", 0.0)
+    figures = {
+        "mesh": out,
+        "field": saved,
+        **outputs.mesh_figures(mesh),
+        "support": sdf.support,
+        "support_reason": sdf.support_reason,
+        "level": sdf.level,
+        "lipschitz": sdf.lipschitz,
+        "seconds": {name: round(float(value), 3) for name, value in seconds.items()},
+        "device": str(sdf.device),
+        "seed": args.seed,
+        "interrupted": bool(sdf.history["interrupted"]),
+        "steps": sdf.history["steps"],
+    }
+    emit(figures, _summary(figures), as_json=args.json)
+    return 0
+
+
+def _summary(figures: dict[str, Any]) -> list[str]:
+    seconds = figures["seconds"]
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    lines = [
+        outputs.mesh_line(figures),
+        f"support {figures['support']}, level {figures['level']:.6g}, Lipschitz {figures['lipschitz']:.6f}",
+        f"{figures['steps']} steps on {figures['device']}, seed {figures['seed']}",
+        f"{seconds['total']:.1f} s ({stages})",
+    ]
+    if figures["field"] is not None:
+        lines.insert(1, f"{figures['field']}: the field; mesh it again with `ocsdf3d mesh`")
+    if figures["interrupted"]:
+        lines.append("interrupted: this is what training had reached")
+    return lines

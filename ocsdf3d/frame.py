@@ -1,0 +1,102 @@
+"""The similarity between world and unit frame, and the domain B around a cloud; nothing here is random.
+
+One scale for all axes: φ(x) = s·φ'((x − t)/s) is 1-Lipschitz exactly when φ' is, which a scale per axis would break.
+Centring happens in float64 before any float32 is made, so georeferenced coordinates lose nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ocsdf3d.geometry import Box
+
+__all__ = ["Frame", "check_shape"]
+
+Floats = NDArray[np.float64]
+
+MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
+FLAT = (
+    1e-6  # relative singular value under which a direction counts as absent; float32 scans leave about 1e-7
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Unit frame ↔ world: world = center + scale · unit.
+
+    Attributes
+    ----------
+    center : (3,) float64 array
+        Origin of the unit frame [world units].
+    scale : float
+        World units per unit of the frame.
+    """
+
+    center: Floats
+    scale: float
+
+    @classmethod
+    def around(cls, points: Floats, how: str = "box") -> Frame:
+        """Return the frame of a cloud, (n, 3) [world units].
+
+        Parameters
+        ----------
+        points : (n, 3) float64 array
+            The cloud.
+        how : str
+            `"box"`: the bounding box is centred, its longest side becomes 2 (the default presets); `"deviation"`:
+            the mean is the origin and the pooled standard deviation becomes 1, as in the authors' code but taken
+            after centring (before it, an off-centre shape would shrink).
+        """
+        if how == "box":
+            box = Box.of(points)
+            return cls(box.center, 0.5 * box.longest)
+        if how == "deviation":
+            center = points.mean(axis=0)
+            return cls(center, float(np.sqrt(np.mean((points - center) ** 2))))
+        raise ValueError(f"`how` must be box or deviation; got {how!r}.")
+
+    def to_unit(self, points: Floats) -> Floats:
+        """Return world points, (n, 3), in the unit frame."""
+        return (np.asarray(points, dtype=np.float64) - self.center) / self.scale
+
+    def to_world(self, points: Floats) -> Floats:
+        """Return unit-frame points, (n, 3), in the world."""
+        return np.asarray(points, dtype=np.float64) * self.scale + self.center
+
+
+def check_shape(points: Floats) -> None:
+    """Raise unless a cloud, (n, 3) [world units], spans enough to have a surface.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 16 distinct points, or all of them equal, on a line or on a plane; the message says which.
+    """
+    distinct = np.unique(points, axis=0)
+    if len(distinct) == 1:
+        raise ValueError(
+            f"all {len(points)} points are equal, at {distinct[0].tolist()}; a surface needs extent."
+        )
+    if len(distinct) < MIN_POINTS:
+        raise ValueError(
+            f"only {len(distinct)} of {len(points)} points are distinct; a surface needs at least {MIN_POINTS}, "
+            "and about 500 to look like one."
+        )
+    centred = distinct - distinct.mean(axis=0)
+    centred = centred / np.abs(centred).max()
+    singular = np.linalg.svd(centred.T @ centred, compute_uv=False) ** 0.5
+    # Coordinates far from the origin carry the rounding of their storage: 2⁻²⁴ of the offset for float32 files.
+    if singular[1] < FLAT * singular[0]:
+        raise ValueError(
+            f"all {len(points)} points lie on one line (collinear), so they bound no surface; give points that spread "
+            "in three directions."
+        )
+    if singular[2] < FLAT * singular[0]:
+        raise ValueError(
+            f"all {len(points)} points lie on one plane (coplanar), so they bound no solid; give points that spread in "
+            "three directions, or use ocsdf3d.oneclass on their two coordinates in the plane."
+        )

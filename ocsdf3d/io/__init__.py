@@ -1,0 +1,21 @@
+"""Read and write shapes by extension; one file a family of formats.
+
+Own readers for OFF, OBJ, PLY, STL, PCD, text and NumPy files (small, exact in float64, and every refusal
+names the file, line and count); trimesh for GLB, glTF and 3MF; laspy and pye57 for laser scans. Whatever is
+wrong with a file is a `ReadError`, a `ValueError`, or an `OSError`.
+"""
+
+from .errors import ReadError, WriteError
+from .reading import READABLE, read
+from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write
+
+__all__ = [
+    "CLOUD_WRITABLE",
+    "READABLE",
+    "WRITABLE",
+    "ReadError",
+    "WriteError",
+    "check_writable",
+    "read",
+    "write",
+]

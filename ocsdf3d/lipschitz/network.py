@@ -1,0 +1,168 @@
+"""f: R^d → R, dense and 1-Lipschitz by construction; nothing here knows that d = 3.
+
+Default: 8 layers of 128, half-abs, weights on the Stiefel manifold (`stiefel.py` moves them there). Deep and narrow
+wins: 8 × 128 has a third less error than 4 × 256 at half the time. The paper's network, 4 × 512 FullSort with Björck
+orthogonalisation in the graph, is the same class with other settings.
+
+References
+----------
+Béthune et al., Robust One-Class Classification with Signed Distance Function using 1-Lipschitz Neural Networks, ICML
+2023, section 3.2 and table 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ocsdf3d.lipschitz.activations import ACTIVATIONS
+from ocsdf3d.lipschitz.layers import HalfAbsLayer, bjorck, newton_schulz
+
+__all__ = ["LipschitzNetwork", "NetworkConfig"]
+
+BJORCK_ITERATIONS = 15  # rounds of the paper's library, which stops earlier once nothing changes
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of a network.
+
+    Attributes
+    ----------
+    inputs : int
+        Dimension d of the data.
+    width : int
+        Channels of each hidden layer.
+    depth : int
+        Hidden layers.
+    activation : str
+        `"half_abs"`, `"max_min"` or `"full_sort"`.
+    constraint : str
+        `"stiefel"`: the stored weights are orthogonal and an optimiser keeps them so; `"bjorck"`: free weights,
+        orthogonalised in the graph at each use.
+    bias : float
+        Standard deviation of the hidden biases at birth, for data in [−1, 1]: 0.03 instead of 0.1 cuts the error
+        by 15–28 %; 0 as in the paper's code.
+    """
+
+    inputs: int
+    width: int = 128
+    depth: int = 8
+    activation: str = "half_abs"
+    constraint: str = "stiefel"
+    bias: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "width", "depth"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be a positive integer; got {getattr(self, name)!r}.")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {', '.join(ACTIVATIONS)}; got {self.activation!r}."
+            )
+        if self.constraint not in ("stiefel", "bjorck"):
+            raise ValueError(f"`constraint` must be stiefel or bjorck; got {self.constraint!r}.")
+
+
+def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    """Return a random (semi-)orthogonal (rows, columns) float32 matrix, Haar distributed."""
+    tall = torch.randn((max(rows, columns), min(rows, columns)), generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(tall)
+    q = q * torch.sign(torch.diagonal(r))
+    return (q if rows >= columns else q.mT).float()
+
+
+class LipschitzNetwork(nn.Module):
+    """Dense 1-Lipschitz network (n, d) → (n,).
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Its shape.
+    generator : torch.Generator
+        Randomness of the initial weights, on the CPU so that a seed means the same on every device.
+
+    Notes
+    -----
+    Parameters are few and stacked, so that one optimiser step is a handful of batched products: `entry` (w, d),
+    `square` (depth − 1, w, w), `biases` (depth, w), `head` (w,), `offset` ().
+    """
+
+    def __init__(self, config: NetworkConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        w, depth = config.width, config.depth
+        self.entry = nn.Parameter(_orthogonal(w, config.inputs, generator))
+        square = [_orthogonal(w, w, generator) for _ in range(depth - 1)]
+        self.square = nn.Parameter(torch.stack(square) if square else torch.zeros((0, w, w)))
+        self.biases = nn.Parameter(config.bias * torch.randn((depth, w), generator=generator))
+        head = torch.randn(w, generator=generator)
+        self.head = nn.Parameter(head / head.norm())
+        self.offset = nn.Parameter(torch.zeros(()))
+        self._frozen: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+
+    def weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the effective (entry, square, head): those whose norms `bound.py` bounds."""
+        if self._frozen is not None:
+            return self._frozen
+        if self.config.constraint == "stiefel":
+            return self.entry, self.square, self.head
+        entry, square = bjorck(self.entry, BJORCK_ITERATIONS), self.square
+        if len(square):
+            square = bjorck(square, BJORCK_ITERATIONS)
+        return entry, square, self.head / self.head.norm().clamp_min(1e-12)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold the effective weights, without gradients, while nothing is trained.
+
+        The T steps of Algorithm 1 then pay for one orthogonalisation, as in the authors' code, and form no weight
+        gradients.
+        """
+        with torch.no_grad():
+            entry, square, head = self.weights()
+            self._frozen = (entry.detach(), square.detach(), head.detach())
+        self.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self._frozen = None
+            self.requires_grad_(True)
+
+    @torch.no_grad()
+    def bake(self) -> LipschitzNetwork:
+        """Return a copy whose stored weights are the effective ones: what is exported, bounded and saved."""
+        config = NetworkConfig(**{**self.config.__dict__, "constraint": "stiefel"})
+        baked = LipschitzNetwork(config, torch.Generator().manual_seed(0)).to(
+            self.entry.device, self.entry.dtype
+        )
+        for name, value in zip(("entry", "square", "head"), self.weights(), strict=True):
+            getattr(baked, name).copy_(value)
+        baked.biases.copy_(self.biases)
+        baked.offset.copy_(self.offset)
+        return baked.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return f(x), (n,), for x (n, d)."""
+        entry, square, head = self.weights()
+        fused = self.config.activation == "half_abs"
+        activation = ACTIVATIONS[self.config.activation]
+        for layer, bias in enumerate(self.biases):
+            weight = square[layer - 1] if layer else entry
+            if fused:
+                x = HalfAbsLayer.apply(x, weight, bias)
+            else:
+                x = activation(torch.addmm(bias, x, weight.mT))
+        return x @ head + self.offset
+
+    @torch.no_grad()
+    def retract(self) -> None:
+        """Bring weights that an optimiser moved back to norm at most 1, near orthogonal (Stiefel nets only)."""
+        if self.config.constraint == "stiefel":
+            self.entry.copy_(newton_schulz(self.entry))
+            self.square.copy_(newton_schulz(self.square))
+            self.head.div_(self.head.norm().clamp_min(1e-12))

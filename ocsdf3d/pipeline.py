@@ -1,0 +1,352 @@
+"""The whole way on one page: shape → points → frame → sides → training → certificate → level → field → mesh."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from numpy.typing import NDArray
+
+from ocsdf3d import io
+from ocsdf3d.checkpoint import resolve_device
+from ocsdf3d.complement import WalkConfig, walk
+from ocsdf3d.field import SDF
+from ocsdf3d.frame import Frame, check_shape
+from ocsdf3d.geometry import Box, PointCloud
+from ocsdf3d.level import QUANTILES, level_of
+from ocsdf3d.lipschitz.bound import certify
+from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
+from ocsdf3d.query import Function
+from ocsdf3d.sampling import surface_points, uniform_in_ball, uniform_in_box
+from ocsdf3d.sides import Sides, find_sides
+from ocsdf3d.train import History, Labelled, Source, Surface, TrainConfig, train
+
+__all__ = ["PRESETS", "Preset", "fit", "reconstruct"]
+
+Floats = NDArray[np.float64]
+Progress = Callable[[str, int, int, dict[str, float]], None]
+
+MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What `preset=` names.
+
+    Attributes
+    ----------
+    network : NetworkConfig
+        Shape of f.
+    solid, shell : TrainConfig
+        Training when the sides are known, and on the surface alone.
+    frame : str
+        Normalisation, see `Frame.around`.
+    grow : float
+        How far B reaches beyond the cloud, in the unit frame.
+    pool : int
+        Labelled points drawn for a solid.
+    near : float
+        Share of them within a few spacings of the cloud; the rest is uniform on B.
+    """
+
+    network: NetworkConfig
+    solid: TrainConfig
+    shell: TrainConfig
+    frame: str = "box"
+    grow: float = 0.15
+    pool: int = 400_000
+    near: float = 0.85
+    spread: tuple[float, float] = (0.25, 1.5)
+
+
+def _presets() -> dict[str, Preset]:
+    solid = TrainConfig(steps=2600, margin=0.005, margin_start=0.02, lam=300.0, lam_start=30.0, refresh=200)
+    # Negatives walk all the way (multiplier 4, T = 4) and stop at the margin, never past it.
+    shell = TrainConfig(
+        steps=1200,
+        margin=0.02,
+        margin_start=0.04,
+        lam=100.0,
+        lam_start=10.0,
+        walk=WalkConfig(steps=4, multiplier=4.0, level=0.0, one_sided=True),
+        warm=200,
+    )
+    network = NetworkConfig(inputs=3)
+    # The authors' 3D notebook, which made the paper's figures: hyper-parameters of `paper` are theirs, not the
+    # text's, where the two differ (multiplier, T, level, side, batch); λ = 100, FullSort, Björck, RMSprop as printed.
+    paper = TrainConfig(
+        steps=10_000,
+        batch=1024,
+        margin=0.05,
+        margin_start=0.05,
+        lam=100.0,
+        lam_start=100.0,
+        optimizer="rmsprop",
+        rate=1e-3,
+        decay=False,
+        walk=WalkConfig(steps=8, multiplier=4.0, level=0.0, one_sided=True),
+        warm=2_500,
+    )
+    paper_network = NetworkConfig(
+        inputs=3, width=512, depth=4, activation="full_sort", constraint="bjorck", bias=0.0
+    )
+    replace = dataclasses.replace
+    return {
+        "fast": Preset(
+            network,
+            replace(solid, steps=600, batch=768, refresh=100),
+            replace(shell, steps=400, batch=512, warm=100),
+        ),
+        "default": Preset(network, solid, shell),
+        "best": Preset(
+            NetworkConfig(inputs=3, width=192, depth=12),
+            replace(solid, steps=12_000, batch=2048),
+            replace(shell, steps=6_000, batch=2048, margin=0.01, warm=500),
+            pool=1_500_000,
+        ),
+        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=1.0),
+    }
+
+
+PRESETS = _presets()
+
+
+def fit(
+    source: Any,
+    *,
+    points: int | None = None,
+    support: str = "auto",
+    preset: str = "default",
+    margin: float | None = None,
+    lam: float | None = None,
+    level: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> SDF:
+    """Return the certified signed distance field of points, normals optional, or of a mesh.
+
+    Parameters
+    ----------
+    source : path, (n, 3) array, PointCloud, trimesh.Trimesh, or an Open3D shape
+        What `read` accepts [world units].
+    points : int, optional
+        A mesh is sampled to that many (2,048 when None); a cloud is thinned at random to that many (used whole when
+        None).
+    support : str
+        `"solid"`, `"shell"` or `"auto"`, see `sides.find_sides`.
+    preset : str
+        `"fast"`, `"default"`, `"best"` or `"paper"`.
+    margin, lam : float, optional
+        m (unit frame) and λ at the end of training; the preset's when None. Their schedules keep their ratios.
+    level : float, optional
+        c in the unit frame; by `level.level_of` when None.
+    device : str
+        `"auto"`, `"cpu"` or `"cuda"`.
+    seed : int
+        Fixes every draw; on a CPU the same seed gives the same field.
+    progress : callable, optional
+        (stage, done, total, figures) → None; stages are sides and train.
+    stop : callable, optional
+        Asked every few steps of training; True ends it early, with a certified field of what was learnt.
+
+    Returns
+    -------
+    SDF
+        In world units.
+
+    Raises
+    ------
+    ValueError
+        Bad options, or points that bound nothing: too few, equal, collinear or coplanar.
+
+    Examples
+    --------
+    >>> sdf = fit("scan.ply", seed=0)               # doctest: +SKIP
+    >>> mesh = sdf.mesh(resolution=256)             # doctest: +SKIP
+    """
+    chosen = _chosen(preset, support, margin, lam, points)
+    target = resolve_device(device)
+    begun = time.perf_counter()
+    rng = np.random.default_rng(seed)
+    shape = io.read(source)
+    cloud = _cloud(shape, points, rng)
+    check_shape(cloud)
+    loaded = time.perf_counter()
+
+    tell: Progress = progress if progress is not None else lambda *_: None
+    tell("sides", 0, 1, {})
+    frame = Frame.around(cloud, chosen.frame)
+    unit = np.unique(frame.to_unit(cloud), axis=0)
+    # The paper learns the surface; asking for `solid` with its network is allowed, `auto` never means it.
+    wanted = "shell" if preset == "paper" and support == "auto" else support
+    sides = find_sides(shape, unit, frame, wanted, rng)
+    if preset == "paper" and support == "auto":
+        sides = dataclasses.replace(sides, reason="the paper's setting learns the surface itself")
+    lower, upper = unit.min(axis=0) - chosen.grow, unit.max(axis=0) + chosen.grow
+    generator = torch.Generator(device=target).manual_seed(seed)
+    material = _source(chosen, sides, unit, lower, upper, rng, generator, target)
+    tell("sides", 1, 1, {})
+    sided = time.perf_counter()
+
+    network = LipschitzNetwork(chosen.network, torch.Generator().manual_seed(seed)).to(target)
+    config = chosen.solid if sides.support == "solid" else chosen.shell
+    history = train(
+        network,
+        material,
+        config,
+        torch.as_tensor(lower, dtype=torch.float32, device=target),
+        torch.as_tensor(upper, dtype=torch.float32, device=target),
+        generator,
+        report=lambda done, total, figures: tell("train", done, total, figures),
+        stop=stop,
+    )
+    certified, lipschitz = certify(network)
+    trained = time.perf_counter()
+
+    sdf = SDF(
+        network=certified,
+        frame=frame,
+        level=0.0,
+        lipschitz=lipschitz,
+        support=sides.support,
+        support_reason=sides.reason,
+        box=Box(frame.to_world(lower), frame.to_world(upper)),
+        settings={
+            "preset": preset,
+            "seed": seed,
+            "points": len(cloud),
+            "train": dataclasses.asdict(config),
+            "version": 1,
+        },
+        history=_record(history, loaded - begun, sided - loaded, trained - sided),
+    )
+    if level is None:
+        level = level_of(-sdf(cloud) / frame.scale, QUANTILES[sides.support])
+    return dataclasses.replace(sdf, level=float(level))
+
+
+def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimesh.Trimesh:
+    """Return the closed mesh of points or of a mesh: `fit(source, **options).mesh(resolution)`.
+
+    Parameters
+    ----------
+    source
+        As for `fit`.
+    resolution : int
+        Grid nodes along the longest side.
+    **options
+        Of `fit`.
+    """
+    return fit(source, **options).mesh(resolution=resolution)
+
+
+def _chosen(preset: str, support: str, margin: float | None, lam: float | None, points: int | None) -> Preset:
+    """Return the preset with the caller's margin and λ in it."""
+    if preset not in PRESETS:
+        raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}; got {preset!r}.")
+    if support not in ("auto", "solid", "shell"):
+        raise ValueError(f"`support` must be auto, solid or shell; got {support!r}.")
+    if points is not None and points < 16:
+        raise ValueError(f"`points` must be at least 16; got {points}.")
+    chosen = PRESETS[preset]
+
+    def with_options(config: TrainConfig) -> TrainConfig:
+        changes: dict[str, float] = {}
+        if margin is not None:
+            changes.update(margin=margin, margin_start=margin * config.margin_start / config.margin)
+        if lam is not None:
+            changes.update(lam=lam, lam_start=lam * config.lam_start / config.lam)
+        return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+    return dataclasses.replace(chosen, solid=with_options(chosen.solid), shell=with_options(chosen.shell))
+
+
+def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.random.Generator) -> Floats:
+    """Return the points to learn from, (n, 3) float64 [world units]."""
+    if isinstance(shape, trimesh.Trimesh):
+        return surface_points(shape, MESH_POINTS if points is None else points, rng)[0]
+    if points is None or points >= len(shape):
+        return shape.points
+    return shape.points[np.sort(rng.choice(len(shape), points, replace=False))]
+
+
+def _source(
+    chosen: Preset,
+    sides: Sides,
+    unit: Floats,
+    lower: Floats,
+    upper: Floats,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Source:
+    """Return where batches come from, in the unit frame."""
+
+    def tensor(array: Floats) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+    low, high = tensor(lower), tensor(upper)
+    if sides.inside is None:
+        if chosen.frame == "deviation":  # the authors' Q₀: a ball around the mean, projected on its box
+            radius = float(max(np.abs(lower).max(), np.abs(upper).max()))
+            return Surface(
+                tensor(unit),
+                lambda n: uniform_in_ball(n, torch.zeros_like(low), radius, generator),
+                generator,
+            )
+        return Surface(tensor(unit), lambda n: uniform_in_box(n, low, high, generator), generator)
+    inside = sides.inside
+    seeds = _around(unit, lower, upper, chosen, rng)
+    label = inside(seeds) > 0.5
+    start = tensor(seeds)
+
+    def explore(function: Function, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+        index = torch.randint(len(start), (EXPLORED,), generator=generator, device=device)
+        walked = walk(function, start[index], margin, EXPLORATION, low, high, generator)
+        positive = torch.as_tensor(inside(walked.to("cpu", torch.float64).numpy()) > 0.5, device=device)
+        return walked[positive], walked[~positive]
+
+    mask = torch.as_tensor(label, device=device)
+    if not label.any() or label.all():
+        raise ValueError(
+            f"the winding field calls {label.mean():.0%} of the domain inside, so there is no boundary to learn; "
+            "use support shell."
+        )
+    return Labelled(start[mask], start[~mask], explore, EXPLORED_SHARE, generator)
+
+
+EXPLORED = 12_000  # seeds of one exploration
+EXPLORED_SHARE = 0.2  # of a batch
+EXPLORATION = WalkConfig(steps=4, multiplier=4.0, level=0.0)  # all the way to where f changes sign
+
+
+def _around(unit: Floats, lower: Floats, upper: Floats, chosen: Preset, rng: np.random.Generator) -> Floats:
+    """Return `chosen.pool` points of B: most near the cloud, log-normal in distance, the rest uniform."""
+    from scipy.spatial import cKDTree
+
+    k = min(11, len(unit))
+    near = int(chosen.pool * chosen.near)
+    index = rng.integers(0, len(unit), near)
+    spacing = cKDTree(unit).query(unit, k=k, workers=-1)[0][:, 1:].mean(axis=1)
+    low, high = np.log(chosen.spread)
+    width = spacing[index] * np.exp(rng.uniform(low, high, near))
+    close = unit[index] + rng.normal(size=(near, 3)) * width[:, None]
+    return np.clip(np.concatenate([rng.uniform(lower, upper, (chosen.pool - near, 3)), close]), lower, upper)
+
+
+def _record(history: History, load: float, sides: float, trained: float) -> dict[str, Any]:
+    """Return the history as plain numbers."""
+    return {
+        "steps": history.steps,
+        "interrupted": history.interrupted,
+        "seconds": {"load": load, "sides": sides, "train": trained},
+        "curves": history.curves,
+    }

@@ -1,0 +1,329 @@
+"""Algorithms 2 and 3: the network and its negatives in alternation; any dimension, no geometry.
+
+A `Source` hands out batches. `Surface` is the paper's: positives are the data, negatives are uniform seeds that
+Algorithm 1 walks to the boundary anew for every batch (Algorithm 3; with `updates` > 1 its lazy form). `Labelled` is
+for data whose two sides an oracle can tell: positives and negatives are pools, and every `refresh` steps Algorithm 1
+walks fresh seeds of both sides to where f changes sign *now*; the oracle says which side each really is on, and it
+joins that pool (Algorithm 2, its eager form: negatives are remade for the current f, then learnt for a while).
+
+Nothing in the loop asks the device for a number: monitors stay tensors until a report is due.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from ocsdf3d.complement import WalkConfig, walk
+from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.stiefel import SpectralSteps
+from ocsdf3d.loss import hkr
+from ocsdf3d.query import Function, value_and_gradient
+
+__all__ = ["History", "Labelled", "Source", "Surface", "TrainConfig", "train"]
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run; lengths are in the unit frame.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps in all.
+    batch : int
+        Points of each class in a batch.
+    margin, margin_start : float
+        m at the end and at the start, annealed geometrically over the run.
+    lam, lam_start : float
+        λ at the end and at the start: `lam_start` for `lam_hold` of the run, then geometric to `lam`. A small first
+        λ lets the Kantorovich–Rubinstein part drive ‖∇f‖ to 1 before the hinge asks for detail.
+    lam_hold : float
+        Share of the run before λ rises.
+    optimizer : str
+        `"spectral"`: `SpectralSteps`; `"rmsprop"`: with Keras's defaults (ρ 0.9, ε 1e-7), as in the paper.
+    rate : float
+        Spectral step size, or RMSprop's rate.
+    adam_rate : float
+        Rate of Adam beside spectral steps.
+    decay : bool
+        Cosine decay of the rates to 0; otherwise constant.
+    walk : WalkConfig
+        Algorithm 1.
+    warm : int
+        First steps, with T = 0.
+    updates : int
+        K, optimiser steps for one batch of walked negatives.
+    refresh : int
+        Steps between two refreshes of a source's pools; 0 for never.
+    report : int
+        Steps between two reports, which are the only host syncs.
+    """
+
+    steps: int = 2000
+    batch: int = 1024
+    margin: float = 0.01
+    margin_start: float = 0.05
+    lam: float = 100.0
+    lam_start: float = 2.0
+    lam_hold: float = 0.5
+    optimizer: str = "spectral"
+    rate: float = 0.03
+    adam_rate: float = 6e-3
+    decay: bool = True
+    walk: WalkConfig = WalkConfig()
+    warm: int = 0
+    updates: int = 1
+    refresh: int = 0
+    report: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "updates", "report"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        for name in ("margin", "margin_start", "lam", "lam_start"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
+        if self.optimizer not in ("spectral", "rmsprop"):
+            raise ValueError(f"`optimizer` must be spectral or rmsprop; got {self.optimizer!r}.")
+
+    def margin_at(self, done: float) -> float:
+        """Return m after the share `done` of the run."""
+        return self.margin_start * (self.margin / self.margin_start) ** done
+
+    def lam_at(self, done: float) -> float:
+        """Return λ after the share `done` of the run."""
+        rise = max(0.0, done - self.lam_hold) / max(1e-9, 1.0 - self.lam_hold)
+        return self.lam_start * (self.lam / self.lam_start) ** rise
+
+    def rate_at(self, done: float) -> float:
+        """Return the factor of the rates after the share `done` of the run."""
+        return 0.5 * (1.0 + math.cos(math.pi * done)) if self.decay else 1.0
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    walked: bool  # whether Algorithm 1 moves every batch of negatives
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return n positives and n negatives (or seeds), (n, d) each."""
+
+    def refresh(self, function: Function, margin: float) -> None:
+        """Remake what depends on the current f."""
+
+
+class Surface:
+    """The paper's source: the data against seeds that Algorithm 1 moves.
+
+    Parameters
+    ----------
+    data : (n, d) tensor
+        The support, as sampled.
+    seeds : callable
+        n → Q₀, (n, d).
+    generator : torch.Generator
+        On the device of `data`.
+    """
+
+    walked = True
+
+    def __init__(
+        self, data: torch.Tensor, seeds: Callable[[int], torch.Tensor], generator: torch.Generator
+    ) -> None:
+        self.data, self.seeds, self.generator = data, seeds, generator
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return n draws of the data, with replacement, and n seeds."""
+        index = torch.randint(len(self.data), (n,), generator=self.generator, device=self.data.device)
+        return self.data[index], self.seeds(n)
+
+    def refresh(self, function: Function, margin: float) -> None:
+        """Do nothing: every batch starts afresh from Q₀."""
+
+
+class Labelled:
+    """Pools of both sides, renewed where f changes sign.
+
+    Parameters
+    ----------
+    inside, outside : (n, d) tensors
+        Positives and negatives; the first `core` share of each batch comes from these.
+    explore : callable
+        (f, margin) → (positives, negatives): seeds walked to the current boundary and labelled by the oracle.
+    share : float
+        Part of a batch that comes from the last exploration, once there is one.
+    generator : torch.Generator
+        On the device of the pools.
+    """
+
+    walked = False
+
+    def __init__(
+        self,
+        inside: torch.Tensor,
+        outside: torch.Tensor,
+        explore: Callable[[Function, float], tuple[torch.Tensor, torch.Tensor]],
+        share: float,
+        generator: torch.Generator,
+    ) -> None:
+        self.pools = [inside, outside]
+        self.explored: list[torch.Tensor | None] = [None, None]
+        self.explore, self.share, self.generator = explore, share, generator
+
+    def _pick(self, pool: torch.Tensor, n: int) -> torch.Tensor:
+        return pool[torch.randint(len(pool), (n,), generator=self.generator, device=pool.device)]
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return n positives and n negatives, drawn with replacement."""
+        batches = []
+        for pool, explored in zip(self.pools, self.explored, strict=True):
+            if explored is None or len(explored) == 0:
+                batches.append(self._pick(pool, n))
+            else:
+                k = int(self.share * n)
+                batches.append(torch.cat([self._pick(pool, n - k), self._pick(explored, k)]))
+        return batches[0], batches[1]
+
+    def refresh(self, function: Function, margin: float) -> None:
+        """Explore with the current f; the last exploration is forgotten."""
+        self.explored = list(self.explore(function, margin))
+
+
+@dataclass
+class History:
+    """What happened in a run.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken.
+    interrupted : bool
+        Whether `stop` ended the run early.
+    curves : dict
+        Name → one value a report: step, loss, recall (share of P with f > 0), false_positives (share of Q with
+        f > 0), gradient_norm (mean ‖∇f‖ on half of P and half of Q), margin, lam.
+    """
+
+    steps: int = 0
+    interrupted: bool = False
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Append one report."""
+        for name, value in figures.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+class _RMSprop:
+    """RMSprop with Keras's defaults behind the interface of `SpectralSteps`."""
+
+    def __init__(self, network: LipschitzNetwork, rate: float) -> None:
+        self.network, self.rate = network, rate
+        self.optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.9, eps=1e-7)
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, scale: float = 1.0) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * scale
+        self.optimizer.step()
+        self.network.retract()
+
+
+def train(
+    network: LipschitzNetwork,
+    source: Source,
+    config: TrainConfig,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    report: Report | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> History:
+    """Train `network` in place and return what happened.
+
+    Parameters
+    ----------
+    network : LipschitzNetwork
+        On its device.
+    source : Source
+        Batches, on the same device.
+    config : TrainConfig
+        Settings.
+    lower, upper : (d,) tensors
+        Corners of B, on which walkers are projected.
+    generator : torch.Generator
+        Randomness of the walks, on the same device.
+    report : callable, optional
+        (done, total, figures) → None, every `config.report` steps.
+    stop : callable, optional
+        Asked at each report; True ends the run with a network that is still 1-Lipschitz.
+    """
+    optimizer: SpectralSteps | _RMSprop
+    if config.optimizer == "spectral":
+        optimizer = SpectralSteps(network, config.rate, config.adam_rate)
+    else:
+        optimizer = _RMSprop(network, config.rate)
+    history = History()
+    positives = negatives = network.head.new_zeros((0, network.config.inputs))
+    for step in range(config.steps):
+        done = step / config.steps
+        margin, lam = config.margin_at(done), config.lam_at(done)
+        if config.refresh and step and step % config.refresh == 0:
+            with network.frozen():
+                source.refresh(network, margin)
+        if step % config.updates == 0:
+            positives, negatives = source.draw(config.batch)
+            if source.walked and step >= config.warm:
+                with network.frozen():
+                    negatives = walk(network, negatives, margin, config.walk, lower, upper, generator)
+        optimizer.zero_grad()
+        values = network(torch.cat([positives, negatives]))
+        loss = hkr(values[: len(positives)], values[len(positives) :], margin, lam)
+        loss.backward()
+        optimizer.step(config.rate_at(done))
+        history.steps = step + 1
+        if history.steps % config.report == 0 or history.steps == config.steps:
+            history.add(_figures(network, loss, values, positives, negatives, history.steps, margin, lam))
+            if report is not None:
+                report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
+            if stop is not None and stop():
+                history.interrupted = history.steps < config.steps
+                break
+    return history
+
+
+def _figures(
+    network: LipschitzNetwork,
+    loss: torch.Tensor,
+    values: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor,
+    step: int,
+    margin: float,
+    lam: float,
+) -> dict[str, float]:
+    """Return one report as host numbers, in a single transfer."""
+    n = len(positives)
+    sample = torch.cat([positives[:128], negatives[:128]])
+    with network.frozen():
+        gradient = value_and_gradient(network, sample)[1]
+    numbers = torch.stack(
+        [
+            loss.detach(),
+            (values[:n] > 0).float().mean(),
+            (values[n:] > 0).float().mean(),
+            gradient.norm(dim=1).mean(),
+        ]
+    ).tolist()
+    named = dict(zip(("loss", "recall", "false_positives", "gradient_norm"), numbers, strict=True))
+    return {"step": float(step), **named, "margin": margin, "lam": lam}
