@@ -1,8 +1,9 @@
 """One self-describing file per trained field: safetensors, so loading never executes code.
 
-The tensors are the certified weights; everything else (network, frame, level, bound, support, settings, history) is one
-JSON object in the header, and a SHA-256 over both stands beside it. A file that is cut, altered or of a newer version
-is refused; the Lipschitz bound is proved again from the weights at every load, never believed.
+The tensors are the certified weights; everything else (network, frame, level, bound, support, settings,
+history) is one JSON object in the header, and a SHA-256 over both stands beside it. A file that is cut,
+altered or of a newer version is refused; the Lipschitz bound is proved again from the weights at every load,
+never believed.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def _digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
     """Return the SHA-256 of the header and of every tensor's name, dtype, shape and bytes."""
     sha = hashlib.sha256(header.encode())
     for name in sorted(tensors):
-        value = tensors[name].contiguous()
+        value = tensors[name]
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha.update(value.numpy().tobytes())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())  # bytes: NumPy lacks some dtypes
     return sha.hexdigest()
 
 
@@ -92,6 +93,7 @@ def save(path: str | os.PathLike[str], sdf: SDF) -> Path:
     os.close(descriptor)
     try:
         save_file(tensors, temporary, metadata=metadata)
+        _order_header(Path(temporary))
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -100,6 +102,15 @@ def save(path: str | os.PathLike[str], sdf: SDF) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def _order_header(path: Path) -> None:
+    """Sort the names in a safetensors header, which the library shuffles: one field, one file."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors stay aligned
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
 
 
 def load(path: str | os.PathLike[str], device: str = "auto") -> SDF:
@@ -121,10 +132,12 @@ def load(path: str | os.PathLike[str], device: str = "auto") -> SDF:
     ------
     CheckpointError
         Not a field file, cut, altered, of a newer version, or with weights whose bound exceeds 1.
+    ValueError
+        `device` is none of the three, or CUDA is absent.
     OSError
         The file cannot be opened.
     """
-    path = Path(path)
+    path, target = Path(path), resolve_device(device)
     with path.open("rb"):  # an OSError with the usual words, rather than the library's
         size = path.stat().st_size
     try:
@@ -138,13 +151,14 @@ def load(path: str | os.PathLike[str], device: str = "auto") -> SDF:
         ) from error
     if _digest(metadata["field"], tensors) != metadata.get("sha256"):
         raise CheckpointError(
-            f"{path}: the contents do not match their checksum; the file was altered. Restore it or train again."
+            f"{path}: the contents do not match their checksum; the file was altered. "
+            "Restore it or train again."
         )
     try:
-        return _build(json.loads(metadata["field"]), tensors, device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        return _build(json.loads(metadata["field"]), tensors, target)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: the field is not understood ({type(error).__name__}: {error})."
         ) from error
@@ -154,27 +168,30 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
     if metadata.get("format") != FORMAT or "field" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not a field of ocsdf3d.")
     version = metadata.get("version", "")
-    if not version.isdigit() or int(version) > VERSION:
+    if not version.isdecimal() or not 1 <= int(version) <= VERSION:
         raise CheckpointError(
-            f"{path}: field format version {version or '(none)'}; this ocsdf3d reads up to {VERSION}. Upgrade ocsdf3d."
+            f"{path}: field format version {version or '(none)'}; this ocsdf3d reads up to {VERSION}. "
+            "Upgrade ocsdf3d."
         )
 
 
-def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> SDF:
+def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor], device: torch.device) -> SDF:
     network = LipschitzNetwork(NetworkConfig(**header["network"]), torch.Generator().manual_seed(0))
     network.load_state_dict(tensors)
     network.requires_grad_(False)
     lipschitz = lipschitz_bound(network)
-    if not lipschitz <= 1.0 + 1e-12 or not header["lipschitz"] <= 1.0:
+    if not lipschitz <= 1.0 + 1e-12:
         raise CheckpointError(f"the weights have the bound {lipschitz}, above 1: the field is not certified.")
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise ValueError("a bias is not finite")
     frame, box = header["frame"], header["box"]
     if not frame["scale"] > 0.0:
         raise ValueError(f"scale {frame['scale']} must be positive")
     return SDF(
-        network=network.to(resolve_device(device)),
+        network=network.to(device),
         frame=Frame(np.array(frame["center"], dtype=np.float64), float(frame["scale"])),
         level=float(header["level"]),
-        lipschitz=float(header["lipschitz"]),
+        lipschitz=min(lipschitz, 1.0),
         support=str(header["support"]),
         support_reason=str(header["support_reason"]),
         box=Box(box["lower"], box["upper"]),

@@ -1,12 +1,14 @@
-"""Algorithm 1: from uniform seeds Q₀ to the complementary distribution Q_t, by Newton–Raphson walks toward the boundary.
+"""Algorithm 1: uniform seeds Q₀ → complementary distribution Q_t, by Newton–Raphson walks to the boundary.
 
-The negatives of one-class learning are not given: they are made where the current f is still wrong. A seed walks T
-steps toward {f = −m}; a total step η ~ U[0, 1], drawn once per seed, leaves the walkers spread between their start and
-the level. Paper and code differ in the rule of the step, the level, the side and a multiplier; all are settings.
+The negatives of one-class learning are not given: they are made where the current f is still wrong. A seed
+walks T steps toward {f = −m}; a total step η ~ U[0, 1], drawn once per seed, leaves the walkers spread
+between their start and the level. Paper and code differ in the rule of the step, the level, the side and a
+multiplier; all are settings.
 
 References
 ----------
-Béthune et al., OCSDF, ICML 2023, Algorithm 1, equation 7, appendix I.1; the authors' code (step multiplier, one side).
+Béthune et al., OCSDF, ICML 2023, Algorithm 1, equation 7, appendix I.1; the authors' code (step multiplier,
+one side).
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class WalkConfig:
     steps : int
         T; 0 returns the seeds (the warm start).
     multiplier : float
-        Constant factor of every step: 1 in the paper, 4 (3D) to 20 (images) in the code. With 1 and T = 4 a walker
-        ends, on average, with 0.61 of its first distance left; 4 and T = 8 leave 0.22.
+        Constant factor of every step: 1 in the paper, 4 (3D) to 20 (images) in the code. With 1 and T = 4 a
+        walker ends, on average, with 0.61 of its first distance left; 4 and T = 8 leave 0.22.
     level : float
         Target level in units of the margin: −1 in the paper, 0 in the 3D code.
     one_sided : bool

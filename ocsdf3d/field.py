@@ -1,8 +1,9 @@
 """The object users keep: a certified signed distance function in world units, negative inside.
 
-Learning keeps the paper's f, positive on the data, in the unit frame; here it becomes φ(x) = s·(c − f((x − t)/s)), with
-frame (t, s) and level c. The sign flip is the one line of `SDF.__call__` that says so. φ inherits f's bound, so
-|φ(x)| never exceeds the distance from x to {φ = 0}: a lower bound of the distance, never an overestimate.
+Learning keeps the paper's f, positive on the data, in the unit frame; here it becomes
+φ(x) = s·(c − f((x − t)/s)), with frame (t, s) and level c. The sign flip is the one line of `SDF.__call__`
+that says so. φ inherits f's bound, so |φ(x)| never exceeds the distance from x to {φ = 0}: a lower bound of
+the distance, never an overestimate.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ __all__ = ["SDF"]
 
 Floats = NDArray[np.float64]
 
-# Rows handed to the network at once. Fixed, so that a value does not depend on its neighbours in the batch (matrix
-# products round differently for other shapes); 1,024 is also the fastest on a CPU, where activations stay in cache.
+# Rows handed to the network at once. Fixed, so that a value does not depend on its neighbours in the batch
+# (matrix products round differently for other shapes); 1,024 is also the fastest on a CPU, where activations
+# stay in cache.
 ROWS = {"cpu": 1024, "cuda": 262_144}
 
-# Allowance for float32 rounding of one value of f, in the unit frame. Basis: the largest difference to a float64
-# evaluation seen over trained 8 × 128 and 4 × 512 networks is 5e-7 (`tests/test_field.py` repeats it); times 10.
+# Allowance for float32 rounding of one value of f, in the unit frame. Basis: the largest difference to a
+# float64 evaluation seen over trained 8 × 128 and 4 × 512 networks is 5e-7 (`tests/test_field.py` repeats
+# it); times 10.
 FLOAT32_ROUNDING = 5e-6
 
 
@@ -96,14 +99,13 @@ class SDF:
             raise ValueError(f"`points` must be (n, 3) and finite; got shape {x.shape}.")
         rows = ROWS.get(self.device.type, ROWS["cuda"])
         unit = torch.as_tensor(self.frame.to_unit(x), dtype=torch.float32)
-        padded = torch.cat([unit, unit.new_zeros((-len(unit) % rows, 3))])
+        tiles = max(1, -(-len(unit) // rows))  # one even for no points: its shape is the answer's
+        padded = torch.cat([unit, unit.new_zeros((tiles * rows - len(unit), 3))])
         results = []
         with torch.no_grad():
             for tile in padded.split(rows):
                 value = function(tile.to(self.device))
                 results.append(value.reshape(rows, -1).to("cpu", torch.float64))
-        if not results:
-            return np.zeros((0, 1))
         return torch.cat(results)[: len(x)].numpy()
 
     def mesh(
@@ -129,7 +131,8 @@ class SDF:
         Returns
         -------
         trimesh.Trimesh
-            Closed, faces outward. `metadata` has `evaluations`, `dense_evaluations`, `sheet` and `resolution`.
+            Closed, faces outward. `metadata` has `evaluations`, `dense_evaluations`, `sheet` and
+            `resolution`.
 
         Raises
         ------
@@ -140,11 +143,11 @@ class SDF:
 
         Notes
         -----
-        What is meshed is max(φ, distance beyond the box): an intersection, so it keeps the bound L ≤ 1, and it
-        closes a level set that would leave the box.
+        What is meshed is max(φ, distance beyond the box): an intersection, so it keeps the bound L ≤ 1, and
+        it closes a level set that would leave the box.
         """
         inner = self.box.expanded(max(offset, 0.0))
-        outer = inner.expanded(2.0 * inner.longest / (resolution - 1))
+        outer = inner.expanded(2.0 * inner.longest / max(resolution - 1, 1))
 
         def capped(points: Floats) -> Floats:
             beyond = np.maximum(inner.lower - points, points - inner.upper).max(axis=1)

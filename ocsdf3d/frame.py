@@ -1,7 +1,7 @@
 """The similarity between world and unit frame, and the domain B around a cloud; nothing here is random.
 
-One scale for all axes: φ(x) = s·φ'((x − t)/s) is 1-Lipschitz exactly when φ' is, which a scale per axis would break.
-Centring happens in float64 before any float32 is made, so georeferenced coordinates lose nothing.
+One scale for all axes: φ(x) = s·φ'((x − t)/s) is 1-Lipschitz exactly when φ' is, which a scale per axis would
+break. Centring happens in float64 before any float32 is made, so georeferenced coordinates lose nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ __all__ = ["Frame", "check_shape"]
 Floats = NDArray[np.float64]
 
 MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
-FLAT = (
-    1e-6  # relative singular value under which a direction counts as absent; float32 scans leave about 1e-7
-)
+FLAT = 1e-6  # relative extent under which a direction counts as absent; float32 scans leave about 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +45,9 @@ class Frame:
         points : (n, 3) float64 array
             The cloud.
         how : str
-            `"box"`: the bounding box is centred, its longest side becomes 2 (the default presets); `"deviation"`:
-            the mean is the origin and the pooled standard deviation becomes 1, as in the authors' code but taken
-            after centring (before it, an off-centre shape would shrink).
+            `"box"`: the bounding box is centred, its longest side becomes 2 (the default presets);
+            `"deviation"`: the mean is the origin and the pooled standard deviation becomes 1, as in the
+            authors' code but taken after centring (before it, an off-centre shape would shrink).
         """
         if how == "box":
             box = Box.of(points)
@@ -83,20 +81,30 @@ def check_shape(points: Floats) -> None:
         )
     if len(distinct) < MIN_POINTS:
         raise ValueError(
-            f"only {len(distinct)} of {len(points)} points are distinct; a surface needs at least {MIN_POINTS}, "
+            f"only {len(distinct)} of {len(points)} points are distinct; "
+            f"a surface needs at least {MIN_POINTS}, "
             "and about 500 to look like one."
         )
-    centred = distinct - distinct.mean(axis=0)
-    centred = centred / np.abs(centred).max()
-    singular = np.linalg.svd(centred.T @ centred, compute_uv=False) ** 0.5
-    # Coordinates far from the origin carry the rounding of their storage: 2⁻²⁴ of the offset for float32 files.
-    if singular[1] < FLAT * singular[0]:
+    centred = distinct - distinct[0]  # exact when far away, where a mean of the coordinates themselves is not
+    centred -= centred.mean(axis=0)
+    largest = np.abs(centred).max()
+    squares, axes = np.linalg.eigh(centred.T @ centred / largest**2 / len(centred))
+    extent = largest * np.sqrt(np.maximum(squares, 0.0))  # root mean squares along the axes, ascending
+    # Stored coordinates are rounded, so a plane far from the origin is a slab half an ulp thick to either
+    # side: an ulp of float32 where every coordinate is one, and those of the float64 arithmetic here.
+    with np.errstate(over="ignore"):
+        single = bool((distinct == distinct.astype(np.float32)).all())
+    ulp = (2.0**-24 if single else 0.0) + 2.0**-52
+    least = np.maximum(FLAT * extent[2], ulp * np.abs(distinct).max(axis=0) @ np.abs(axes))
+    if extent[1] <= least[1]:
         raise ValueError(
-            f"all {len(points)} points lie on one line (collinear), so they bound no surface; give points that spread "
+            f"all {len(points)} points lie on one line (collinear), so they bound no surface; "
+            "give points that spread "
             "in three directions."
         )
-    if singular[2] < FLAT * singular[0]:
+    if extent[0] <= least[0]:
         raise ValueError(
-            f"all {len(points)} points lie on one plane (coplanar), so they bound no solid; give points that spread in "
+            f"all {len(points)} points lie on one plane (coplanar), so they bound no solid; "
+            "give points that spread in "
             "three directions, or use ocsdf3d.oneclass on their two coordinates in the plane."
         )

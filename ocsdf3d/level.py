@@ -1,8 +1,8 @@
 """The level c: iso-level of a surface and threshold of a one-class decision are one number.
 
-The paper takes the first percentile of f over the data, which is right for a shell: nearly every point lies in
-{f ≥ c}. Samples of the boundary of a *solid* lie on both sides of the true boundary alike, so their median is the level
-that passes through the cloud; outliers do not move it.
+The paper takes the first percentile of f over the data, which is right for a shell: nearly every point lies
+in {f ≥ c}. Samples of the boundary of a *solid* lie on both sides of the true boundary alike, so their median
+is the level that passes through the cloud; outliers do not move it.
 
 References
 ----------

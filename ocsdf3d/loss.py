@@ -1,14 +1,14 @@
 """The hinge Kantorovich–Rubinstein loss, hKR.
 
-L(f) = λ·E_P[(m − f)₊] − E_P[f] + λ·E_Q[(m + f)₊] + E_Q[f]: the hinge keeps P above the margin m and Q below −m, the
-Kantorovich–Rubinstein part pulls the two means apart and so drives ‖∇f‖ to 1. Over 1-Lipschitz functions the minimiser
-is the signed distance to the boundary, up to the margin. The authors' code weighs the KR part by 1/λ instead and the
-2024 successor likewise: the same minimiser, gradients smaller by λ.
+L(f) = λ·E_P[(m − f)₊] − E_P[f] + λ·E_Q[(m + f)₊] + E_Q[f]: the hinge keeps P above the margin m and Q below
+−m, the Kantorovich–Rubinstein part pulls the two means apart and so drives ‖∇f‖ to 1. Over 1-Lipschitz
+functions the minimiser is the signed distance to the boundary, up to the margin. The authors' code weighs the
+KR part by 1/λ instead and the 2024 successor likewise: the same minimiser, gradients smaller by λ.
 
 References
 ----------
-Béthune et al., OCSDF, ICML 2023, definition 3 and theorem 1. Serrurier et al., Achieving robustness in classification
-using optimal transport with hinge regularization, CVPR 2021.
+Béthune et al., OCSDF, ICML 2023, definition 3 and theorem 1. Serrurier et al., Achieving robustness in
+classification using optimal transport with hinge regularization, CVPR 2021.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["hkr"]
 def hkr(
     inside: torch.Tensor, outside: torch.Tensor, margin: float | torch.Tensor, lam: float | torch.Tensor
 ) -> torch.Tensor:
-    """Return the hKR loss of the values of f on both classes, divided by 1 + λ so that its scale does not depend on λ.
+    """Return the hKR loss of f's values on both classes, over 1 + λ so that its scale does not depend on λ.
 
     Parameters
     ----------

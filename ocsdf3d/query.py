@@ -1,4 +1,4 @@
-"""Of any differentiable callable on tensors: value and gradient, and the Newton–Raphson step toward a level."""
+"""Of any differentiable callable on tensors: value and gradient, and the Newton–Raphson step to a level."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def newton_step(
     level : float or (n,) tensor
         Level to reach.
     rule : str
-        `"squared"`: (level − f)·∇f/‖∇f‖², the Newton–Raphson step (equation 7, appendix I.1, the authors' code);
-        `"unit"`: (level − f)·∇f/‖∇f‖, as Algorithm 1 is printed: shorter, and never overshooting while ‖∇f‖ ≤ 1.
+        `"squared"`: (level − f)·∇f/‖∇f‖², the Newton–Raphson step (equation 7, appendix I.1, the authors'
+        code); `"unit"`: (level − f)·∇f/‖∇f‖, as Algorithm 1 is printed: shorter, and never overshooting while
+        ‖∇f‖ ≤ 1.
     one_sided : bool
         Points already above the level stay (the authors' code); otherwise they are pulled back to it.
     """

@@ -1,21 +1,22 @@
-"""Which side of the surface is a point on? Winding fields: from a mesh, from oriented points, or from bare points.
+"""Which side of the surface is a point on? Winding fields from a mesh, oriented points or bare points.
 
-Bare points. Parametric Gauss Reconstruction asks for surface elements μ_j (normal times area) whose winding field
-χ(x) = Σ K(x, y_j)·μ_j is 1/2 at every input point, K the gradient of the Laplacian's fundamental solution. Of all
-solutions the smallest is wanted: μ = Aᵀξ with (AAᵀ + ρ diag AAᵀ) ξ = 1/2, one linear system of size n. Above
-`SOLVED_POINTS` points a subset is solved and its field orients the normals that every point gets from its neighbours;
-their winding field, a fast summation, then serves. Memory grows linearly with n.
+Bare points. Parametric Gauss Reconstruction asks for surface elements μ_j (normal times area) whose winding
+field χ(x) = Σ K(x, y_j)·μ_j is 1/2 at every input point, K the gradient of the Laplacian's fundamental
+solution. Of all solutions the smallest is wanted: μ = Aᵀξ with (AAᵀ + ρ diag AAᵀ) ξ = 1/2, one linear system
+of size n. Above `SOLVED_POINTS` points a subset is solved and its field orients the normals that every point
+gets from its neighbours; their winding field, a fast summation, then serves. Memory grows linearly with n.
 
-Two choices were measured on nine closed shapes of 2,048 points (share of volume right, as IoU | sign right within 0.02
-of the surface, longest side 2): kernel width 0.35 / 0.5 / 0.75 / 1.0 × the local spacing gives
-0.867|0.876, 0.891|0.896, 0.902|0.906, 0.893|0.900; averaging half of the field over Delaunay tetrahedra, whose faces
-are sharp where the field is rounded, lifts the best of these to 0.920|0.922. Labelling tetrahedra by minimum cut, by
-their circumcentres, or points by robust moving least squares was worse than either (0.83, 0.84, 0.89).
+Two choices were measured on nine closed shapes of 2,048 points (share of volume right, as IoU | sign right
+within 0.02 of the surface, longest side 2): kernel width 0.35 / 0.5 / 0.75 / 1.0 × the local spacing gives
+0.867|0.876, 0.891|0.896, 0.902|0.906, 0.893|0.900; averaging half of the field over Delaunay tetrahedra,
+whose faces are sharp where the field is rounded, lifts the best of these to 0.920|0.922. Labelling tetrahedra
+by minimum cut, by their circumcentres, or points by robust moving least squares was worse than either (0.83,
+0.84, 0.89).
 
 References
 ----------
-Lin, Xiao, Shi, Wang, Surface Reconstruction from Point Clouds without Normals by Parametrizing the Gauss Formula, ACM
-TOG 42(2), 2022. Barill et al., Fast Winding Numbers for Soups and Clouds, ACM TOG 37(4), 2018.
+Lin, Xiao, Shi, Wang, Surface Reconstruction from Point Clouds without Normals by Parametrizing the Gauss
+Formula, ACM TOG 42(2), 2022. Barill et al., Fast Winding Numbers for Soups and Clouds, ACM TOG 37(4), 2018.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay, cKDTree
 
-from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
 
 __all__ = ["DipoleField", "Sides", "bare_winding", "find_sides", "mesh_sides", "sharpened"]
@@ -71,7 +71,7 @@ class Sides:
 
 
 def mesh_sides(mesh: trimesh.Trimesh) -> Winding:
-    """Return the winding number of a triangle mesh as a function (n, 3) → (n,), positive for outward faces."""
+    """Return the winding number of a mesh as a function (n, 3) → (n,), positive for outward faces."""
     vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float64)
     faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
     sign = -1.0 if mesh.volume < 0 else 1.0
@@ -98,8 +98,8 @@ class DipoleField:
 
     Notes
     -----
-    Far elements by libigl's fast summation (n log n); elements nearer than the width are corrected one by one, from
-    1/r³ to 1/w³.
+    Far elements by libigl's fast summation (n log n); elements nearer than the width are corrected one by
+    one, from 1/r³ to 1/w³.
     """
 
     def __init__(self, points: Floats, elements: Floats, tree: cKDTree, spacing: Floats) -> None:
@@ -116,7 +116,7 @@ class DipoleField:
         near = (distance < width).any(axis=1)
         r, w, i = distance[near], width[near], index[near]
         towards = ((self.points[i] - x[near, None]) * self.elements[i]).sum(-1) / (4.0 * np.pi)
-        exact = towards / np.maximum(r, 1e-12) ** 3
+        exact = np.where(r > 0.0, towards / np.maximum(r, 1e-12) ** 3, 0.5)  # libigl counts a hit as 1/2
         correction = np.where(r < w, towards / w**3 - exact, 0.0)
         far[near] += correction.sum(axis=1)
         return np.asarray(far)
@@ -130,7 +130,7 @@ def _spacing(tree: cKDTree, points: Floats) -> Floats:
 
 
 def solve_elements(points: Floats, spacing: Floats) -> Floats:
-    """Return the least surface elements μ, (n, 3), whose winding field is 1/2 at all n points (dense, n ≲ 5,000).
+    """Return the least surface elements μ, (n, 3), whose winding field is 1/2 at n points (dense, n ≲ 5,000).
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def solve_elements(points: Floats, spacing: Floats) -> Floats:
     spacing : (n,) float64 array
         Local spacing.
     """
-    y = torch.as_tensor(points, dtype=torch.float32)
+    y = torch.tensor(points, dtype=torch.float32)
     width = torch.as_tensor(WIDTH * spacing, dtype=torch.float32)[:, None]
     n = len(y)
     delta = y[None] - y[:, None]
@@ -154,7 +154,7 @@ def solve_elements(points: Floats, spacing: Floats) -> Floats:
 def oriented_elements(
     points: Floats, tree: cKDTree, spacing: Floats, coarse: Winding, step: Floats
 ) -> Floats:
-    """Return surface elements, (n, 3), of plane fits to the neighbours, turned outward by a coarse winding field.
+    """Return surface elements, (n, 3), of plane fits to neighbours, turned outward by a coarse winding field.
 
     Parameters
     ----------
@@ -200,8 +200,8 @@ def bare_winding(points: Floats, rng: np.random.Generator) -> DipoleField:
 def sharpened(winding: Winding, points: Floats, rng: np.random.Generator) -> Winding:
     """Return half of a winding field plus half of its mean over the Delaunay tetrahedron that x lies in.
 
-    The faces of the tetrahedra interpolate the points, so creases and thin gaps that the kernel rounds come back;
-    outside the hull the tetrahedral half is 0.
+    The faces of the tetrahedra interpolate the points, so creases and thin gaps that the kernel rounds come
+    back; outside the hull the tetrahedral half is 0.
     """
     mesh = Delaunay(points)
     samples = max(1, min(TETRAHEDRON_SAMPLES, 500_000 // len(mesh.simplices)))
@@ -216,18 +216,16 @@ def sharpened(winding: Winding, points: Floats, rng: np.random.Generator) -> Win
 
 
 def find_sides(
-    shape: trimesh.Trimesh | PointCloud, points: Floats, frame: Frame, support: str, rng: np.random.Generator
+    shape: trimesh.Trimesh | PointCloud, points: Floats, support: str, rng: np.random.Generator
 ) -> Sides:
     """Return the support and, for a solid, its winding field.
 
     Parameters
     ----------
     shape : trimesh.Trimesh or PointCloud
-        What was read [world units].
+        What was read, moved to the unit frame.
     points : (n, 3) float64 array
-        Distinct samples of it, in the unit frame.
-    frame : Frame
-        The unit frame.
+        Distinct samples of it, in the same frame.
     support : str
         `"solid"`, `"shell"`, or `"auto"`, which decides.
     rng : numpy.random.Generator
@@ -235,11 +233,12 @@ def find_sides(
 
     Notes
     -----
-    In order of trust: a closed, consistently wound mesh; normals that agree with the field they make; bare points.
-    `"auto"` calls bare points a solid when the field of their solved elements passes 1/2 across at least
-    `TWO_SIDED` of them, half a spacing to either side, and does not overshoot: across an open sheet the elements must
-    pile up a jump far above 1. Of the 22 closed shapes of the development set, 2,048 points each, all pass (lowest:
-    0.78); triangle soup, terrain, a face scan and vegetation have 0.62–0.73; one-sided scans have jumps of 1.5–1.7.
+    In order of trust: a closed, consistently wound mesh; normals that agree with the field they make; bare
+    points. `"auto"` calls bare points a solid when the field of their solved elements passes 1/2 across at
+    least `TWO_SIDED` of them, half a spacing to either side, and does not overshoot: across an open sheet the
+    elements must pile up a jump far above 1. Of the 22 closed shapes of the development set, 2,048 points
+    each, all pass (lowest: 0.78); triangle soup, terrain, a face scan and vegetation have 0.62–0.73;
+    one-sided scans have jumps of 1.5–1.7.
     """
     if support == "shell":
         return Sides("shell", "asked for", None)
@@ -251,18 +250,18 @@ def find_sides(
             return Sides(
                 "solid",
                 asked + "the mesh is closed and consistently wound, so its winding number tells the sides",
-                lambda x: winding(frame.to_world(x)),
+                winding,
             )
         why = "the mesh is not closed and consistently wound, so its samples are taken as bare points; "
     else:
         why = ""
         if shape.normals is not None:
-            field, agreement = normal_winding(shape, frame, rng)
+            field, agreement = normal_winding(shape, rng)
             if agreement >= TRUSTED_NORMALS:
                 return Sides(
                     "solid",
-                    f"{asked}the normals point outward consistently ({agreement:.0%} of them agree with their own winding "
-                    "field)",
+                    f"{asked}the normals point outward consistently ({agreement:.0%} of them agree with "
+                    "their own winding field)",
                     sharpened(field, field.points, rng),
                 )
             why = f"the normals are not trusted (only {agreement:.0%} agree with their own winding field); "
@@ -285,20 +284,20 @@ def find_sides(
 
 
 def welded(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """Return a copy with equal vertices merged and degenerate and repeated faces dropped, as a file should have been."""
+    """Return a copy: equal vertices merged, degenerate and repeated faces dropped, as files should be."""
     copy = trimesh.Trimesh(np.array(mesh.vertices), np.array(mesh.faces), process=False)
     copy.merge_vertices(merge_tex=True, merge_norm=True)
     copy.update_faces(copy.nondegenerate_faces() & copy.unique_faces())
     return copy
 
 
-def normal_winding(cloud: PointCloud, frame: Frame, rng: np.random.Generator) -> tuple[DipoleField, float]:
-    """Return the winding field of an oriented cloud in the unit frame, and the share of normals that agree with it.
+def normal_winding(cloud: PointCloud, rng: np.random.Generator) -> tuple[DipoleField, float]:
+    """Return an oriented cloud's winding field in the unit frame and the share of normals that agree with it.
 
     A normal agrees when the field is above 1/2 half a spacing behind its point and below before it.
     """
     assert cloud.normals is not None
-    points, first = np.unique(frame.to_unit(cloud.points), axis=0, return_index=True)
+    points, first = np.unique(cloud.points, axis=0, return_index=True)
     normals = cloud.normals[first]
     if len(points) > USED_POINTS:
         keep = np.sort(rng.choice(len(points), USED_POINTS, replace=False))

@@ -1,10 +1,11 @@
 """Algorithms 2 and 3: the network and its negatives in alternation; any dimension, no geometry.
 
-A `Source` hands out batches. `Surface` is the paper's: positives are the data, negatives are uniform seeds that
-Algorithm 1 walks to the boundary anew for every batch (Algorithm 3; with `updates` > 1 its lazy form). `Labelled` is
-for data whose two sides an oracle can tell: positives and negatives are pools, and every `refresh` steps Algorithm 1
-walks fresh seeds of both sides to where f changes sign *now*; the oracle says which side each really is on, and it
-joins that pool (Algorithm 2, its eager form: negatives are remade for the current f, then learnt for a while).
+A `Source` hands out batches. `Surface` is the paper's: positives are the data, negatives are uniform seeds
+that Algorithm 1 walks to the boundary anew for every batch (Algorithm 3; with `updates` > 1 its lazy form).
+`Labelled` is for data whose two sides an oracle can tell: positives and negatives are pools, and every
+`refresh` steps Algorithm 1 walks fresh seeds of both sides to where f changes sign *now*; the oracle says
+which side each really is on, and a share of every batch comes from them until the next refresh (Algorithm 2,
+its eager form: negatives are remade for the current f, then learnt for a while).
 
 Nothing in the loop asks the device for a number: monitors stay tensors until a report is due.
 """
@@ -24,7 +25,7 @@ from ocsdf3d.lipschitz.stiefel import SpectralSteps
 from ocsdf3d.loss import hkr
 from ocsdf3d.query import Function, value_and_gradient
 
-__all__ = ["History", "Labelled", "Source", "Surface", "TrainConfig", "train"]
+__all__ = ["History", "Labelled", "Source", "Surface", "TrainConfig", "learn"]
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -42,8 +43,8 @@ class TrainConfig:
     margin, margin_start : float
         m at the end and at the start, annealed geometrically over the run.
     lam, lam_start : float
-        λ at the end and at the start: `lam_start` for `lam_hold` of the run, then geometric to `lam`. A small first
-        λ lets the Kantorovich–Rubinstein part drive ‖∇f‖ to 1 before the hinge asks for detail.
+        λ at the end and at the start: `lam_start` for `lam_hold` of the run, then geometric to `lam`. A small
+        first λ lets the Kantorovich–Rubinstein part drive ‖∇f‖ to 1 before the hinge asks for detail.
     lam_hold : float
         Share of the run before λ rises.
     optimizer : str
@@ -77,7 +78,7 @@ class TrainConfig:
     rate: float = 0.03
     adam_rate: float = 6e-3
     decay: bool = True
-    walk: WalkConfig = WalkConfig()
+    walk: WalkConfig = field(default_factory=WalkConfig)
     warm: int = 0
     updates: int = 1
     refresh: int = 0
@@ -154,7 +155,7 @@ class Labelled:
     Parameters
     ----------
     inside, outside : (n, d) tensors
-        Positives and negatives; the first `core` share of each batch comes from these.
+        Positives and negatives; what `share` leaves of each batch comes from these.
     explore : callable
         (f, margin) → (positives, negatives): seeds walked to the current boundary and labelled by the oracle.
     share : float
@@ -207,8 +208,8 @@ class History:
     interrupted : bool
         Whether `stop` ended the run early.
     curves : dict
-        Name → one value a report: step, loss, recall (share of P with f > 0), false_positives (share of Q with
-        f > 0), gradient_norm (mean ‖∇f‖ on half of P and half of Q), margin, lam.
+        Name → one value a report: step, loss, recall (share of P with f > 0), false_positives (share of Q
+        with f > 0), gradient_norm (mean ‖∇f‖ on half of P and half of Q), margin, lam.
     """
 
     steps: int = 0
@@ -238,7 +239,7 @@ class _RMSprop:
         self.network.retract()
 
 
-def train(
+def learn(
     network: LipschitzNetwork,
     source: Source,
     config: TrainConfig,

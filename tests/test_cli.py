@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -32,7 +31,9 @@ from ocsdf3d.cli import build_parser, doctor, main, outputs
 from ocsdf3d.cli.console import describe, human_bytes, plain
 from ocsdf3d.cli.interrupt import Interrupt
 from ocsdf3d.cli.progress import Progress, figures_text
+from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box, PointCloud
+from ocsdf3d.lipschitz.network import NetworkConfig
 
 HEAVY = ("numpy", "torch", "scipy", "trimesh", "skimage", "pyvista", "open3d", "igl", "rich", "safetensors")
 STAGES = ("load", "sides", "train", "mesh", "total")
@@ -47,8 +48,10 @@ class Ball:
     support = "solid"
     support_reason = "the points enclose a volume"
     device = "cpu"
-    certificate = MappingProxyType({"bound": 0.9990234375, "dtype": "float32"})
-    frame = SimpleNamespace(center=np.zeros(3), scale=1.0)
+    rounding = 5e-6
+    frame = Frame(np.zeros(3), 1.0)
+    network = SimpleNamespace(config=NetworkConfig(inputs=3), head=SimpleNamespace(dtype="torch.float32"))
+    settings = MappingProxyType({"preset": "fast", "seed": 0})
 
     def __init__(self) -> None:
         self.history: dict[str, Any] = {
@@ -61,8 +64,16 @@ class Ball:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         return np.linalg.norm(points, axis=1) - 1.0
 
-    def mesh(self, resolution: int = 200, offset: float = 0.0, dense: bool = False) -> trimesh.Trimesh:
+    def mesh(
+        self,
+        resolution: int = 200,
+        offset: float = 0.0,
+        dense: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> trimesh.Trimesh:
         self.meshed.append({"resolution": resolution, "offset": offset, "dense": dense})
+        if progress is not None:
+            progress(1000, 1000)
         mesh = trimesh.creation.icosphere(subdivisions=2, radius=1.0 + offset)
         mesh.metadata.update(evaluations=1000, dense_evaluations=resolution**3)
         return mesh
@@ -261,12 +272,13 @@ def test_no_flag_of_reconstruct_is_untested() -> None:
     assert options == set(GIVEN) | ELSEWHERE
 
 
-def test_presets_and_supports_are_those_of_the_library() -> None:
+def test_presets_and_points_are_those_of_the_library() -> None:
     """They are written out in the parser, which must not import torch to learn them."""
-    from ocsdf3d import train
+    from ocsdf3d import pipeline
     from ocsdf3d.cli.reconstruct import PRESETS
 
-    assert set(train.PRESETS) == set(PRESETS)
+    assert list(pipeline.PRESETS) == list(PRESETS)
+    assert f"(default: {pipeline.MESH_POINTS} on a mesh" in verbs()["reconstruct"].format_help()
 
 
 def test_fit_gets_what_the_file_holds(cloud: Path, fits: list[SimpleNamespace]) -> None:
@@ -543,6 +555,21 @@ def test_first_interrupt_ends_training_and_keeps_it(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_interrupt_before_the_first_figures_of_training(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training has begun when the sides are known; its first report comes some steps later."""
+    asked: list[bool] = []
+
+    def fit(source: object, *, progress: Callable[..., None], stop: Callable[[], bool], **_: object) -> Ball:
+        progress("sides", 1, 1, {})
+        signal.raise_signal(signal.SIGINT)
+        asked.append(stop())
+        return Ball()
+
+    monkeypatch.setattr("ocsdf3d.pipeline.fit", fit)
+    assert run("reconstruct", cloud, "-q") == 0
+    assert asked == [True]
+
+
 @pytest.mark.parametrize(("stage", "times"), [("train", 2), ("sides", 1)])
 def test_second_or_early_interrupt_stops_at_once(
     stage: str, times: int, cloud: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -604,11 +631,13 @@ def test_ignored_sigint_stays_ignored_outside_training() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_real_interrupt_still_writes_a_mesh_and_a_certified_field(tmp_path: Path) -> None:
+def test_a_real_interrupt_still_writes_a_mesh_and_a_certified_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The whole way in a process of its own, stopped when its first line about training appears."""
     points = np.random.default_rng(1).normal(size=(500, 3))
     np.save(tmp_path / "ball.npy", points / np.linalg.norm(points, axis=1, keepdims=True))
-    command = [sys.executable, "-m", "ocsdf3d", "reconstruct", "ball.npy", "--preset", "best", "--json", "-v"]
+    command = [sys.executable, "-m", "ocsdf3d", "reconstruct", "ball.npy", "--preset", "fast", "--json", "-v"]
     command += ["--resolution", "32", "--device", "cpu", "--save", "ball.safetensors"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment()
@@ -630,7 +659,22 @@ def test_a_real_interrupt_still_writes_a_mesh_and_a_certified_field(tmp_path: Pa
     assert figures["lipschitz"] <= 1.0
     assert figures["watertight"] is True
     assert files_of(tmp_path) == {"ball.npy", "ball_ocsdf.ply", "ball.safetensors"}
+    assert figures["steps"] < 600  # of the preset
     assert run("info", tmp_path / "ball.safetensors") == 0
+    assert "history.interrupted: True" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.slow
+def test_same_seed_same_bytes(tmp_path: Path, cloud: Path) -> None:
+    """Processes of their own: nothing that one run leaves behind helps the other."""
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        command = [sys.executable, "-m", "ocsdf3d", "reconstruct", str(cloud), "--preset", "fast", "-q"]
+        command += ["--device", "cpu", "--resolution", "48", "--seed", str(seed), "-o", f"{name}.ply"]
+        subprocess.run(
+            [*command, "--save", f"{name}.safetensors"], cwd=tmp_path, env=environment(), check=True
+        )
+    written = {name: (tmp_path / f"{name}.ply").read_bytes() for name in "abc"}
+    assert written["a"] == written["b"] != written["c"]
 
 
 # --- progress
@@ -647,6 +691,7 @@ def drive(progress: Callable[[str, int, int, Mapping[str, float]], None]) -> Non
     progress("sides", 0, 0, {})
     progress("train", 0, 100, {})
     progress("train", 50, 100, {"loss": 0.5, "recall": 0.75})
+    progress("train", 100, 100, {"loss": 0.25, "recall": 1.0})
     progress("train", 100, 100, {"loss": 0.25, "recall": 1.0})
 
 
@@ -666,15 +711,26 @@ def test_no_terminal_no_bar(
         assert said[-1] == "ocsdf3d: train 100/100, loss 0.25 recall 100.0%"
 
 
+def test_meshing_reports_too(
+    cloud: Path, fits: list[SimpleNamespace], field: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("reconstruct", cloud, "-v") == 0
+    assert run("mesh", field.path, "-o", cloud.with_name("out.ply"), "-v") == 0
+    assert capsys.readouterr().err.splitlines().count("ocsdf3d: mesh 1000/1000") == 2
+
+
 def test_time_left_in_plain_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter([100.0, 110.0])  # 25 of 100 steps in 10 s: 30 s for the rest
+    clock = iter([100.0, 110.0])  # first heard of at step 10; 30 steps in 10 s: 20 s for the last 60
     monkeypatch.setattr("ocsdf3d.cli.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     with Progress(verbose=True) as progress:
-        progress("train", 0, 100, {})
-        progress("train", 25, 100, {})
-    assert capsys.readouterr().err.splitlines()[-1] == "ocsdf3d: train 25/100, 30 s left"
+        progress("train", 10, 100, {})
+        progress("train", 40, 100, {})
+    assert capsys.readouterr().err.splitlines() == [
+        "ocsdf3d: train 10/100",
+        "ocsdf3d: train 40/100, 20 s left",
+    ]
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -686,6 +742,7 @@ def test_a_terminal_gets_a_bar(quiet: bool) -> None:
         "    figures = {'loss': 0.5, 'recall': 0.75, 'false_positives': 0.02, 'gradient_norm': 0.99}\n"
         "    progress('train', 50, 100, figures)\n    time.sleep(0.5)\n"
     )
+    pty = pytest.importorskip("pty", reason="pseudo-terminals are a POSIX thing")
     master, slave = pty.openpty()
     shell = environment(TERM="xterm", COLUMNS="80")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=slave, env=shell)
@@ -729,14 +786,17 @@ def test_info_tells_what_the_field_is(field: SimpleNamespace, capsys: pytest.Cap
     field.sdf.history["curves"] = {"loss": [float(n) for n in range(40, 0, -1)]}
     assert run("info", field.path, "--json") == 0
     found = one_object(capsys.readouterr().out)
-    assert found["certificate"] == {"bound": 0.9990234375, "dtype": "float32"}
+    assert found["certificate"] == {"lipschitz": 0.9990234375, "rounding": 5e-6, "dtype": "float32"}
+    assert found["frame"] == {"center": [0.0, 0.0, 0.0], "scale": 1.0}
+    assert found["network"]["depth"] == NetworkConfig(inputs=3).depth
+    assert found["settings"] == {"preset": "fast", "seed": 0}
     assert (found["support"], found["level"], found["lipschitz"]) == ("solid", 0.015625, 0.9990234375)
     assert found["box"] == {"lower": [-1.2] * 3, "upper": [1.2] * 3}
     assert found["history"]["steps"] == 64
     assert len(found["history"]["curves"]["loss"]) == 40
     assert run("info", field.path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "certificate.bound: 0.9990234375" in lines
+    assert "certificate.lipschitz: 0.9990234375" in lines
     assert "history.curves.loss: 40.0 … 1.0 (40 values)" in lines
 
 

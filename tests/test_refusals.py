@@ -272,6 +272,14 @@ class TestMachine:
         assert "4000" in said
         assert "8.0 GB" in said
 
+    def test_flat_shapes_are_judged_by_the_box_they_are_meshed_in(
+        self, refused: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A plate of 1 × 1 × 0.01 takes 2000² × 20 nodes, 5 GB; with the space around it × 280, 15 GB."""
+        monkeypatch.setattr("ocsdf3d.grid.free_memory", lambda: 8 * 10**9)
+        plate = np.random.default_rng(0).uniform(size=(500, 3)) * [1.0, 1.0, 0.01]
+        assert "8.0 GB" in refused("reconstruct", saved(tmp_path, plate), "--resolution", 2000)
+
     def test_absurd_resolution(self, refused: Refusal, cloud: Path) -> None:
         """Beyond any machine: refused by its size alone, without an overflow on the way."""
         assert "10000000000" in refused("reconstruct", cloud, "--resolution", 10**10)
@@ -351,7 +359,24 @@ def foreign(data: bytes) -> bytes:
     return with_header(header, tensors)
 
 
-@pytest.mark.parametrize("damage", [cut, halved, empty, noise, altered, foreign])
+def newer(data: bytes) -> bytes:
+    header, tensors = header_of(data)
+    metadata = header["__metadata__"]
+    assert isinstance(metadata, dict)
+    metadata["version"] = str(int(metadata["version"]) + 1)
+    return with_header(header, tensors)
+
+
+def reworded(data: bytes) -> bytes:
+    """A word of the description changed, which no tensor holds."""
+    header, tensors = header_of(data)
+    metadata = header["__metadata__"]
+    assert isinstance(metadata, dict)
+    metadata["field"] = metadata["field"].replace('"support": "solid"', '"support": "shell"')
+    return with_header(header, tensors)
+
+
+@pytest.mark.parametrize("damage", [cut, halved, empty, noise, altered, foreign, newer, reworded])
 @pytest.mark.parametrize("verb", ["info", "mesh", "query"])
 def test_damaged_field(
     verb: str,
@@ -363,8 +388,12 @@ def test_damaged_field(
 ) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(damage(field_bytes))
+    assert path.read_bytes() != field_bytes
     rest = {"info": [], "mesh": ["-o", tmp_path / "o.ply"], "query": [cloud, "-o", tmp_path / "o.npy"]}[verb]
-    assert "bad.safetensors" in refused(verb, path, *rest)
+    said = refused(verb, path, *rest)
+    assert "bad.safetensors" in said
+    if damage is newer:
+        assert "version 2" in said
 
 
 def test_undamaged_field(field_bytes: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

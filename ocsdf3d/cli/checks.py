@@ -32,6 +32,17 @@ def box_of(shape: trimesh.Trimesh | PointCloud) -> Box:
     return shape.box if isinstance(shape, PointCloud) else Box.of(shape.vertices)
 
 
+def domain_of(shape: trimesh.Trimesh | PointCloud, preset: str) -> Box:
+    """Box that the field of `shape` will be meshed in; for a mesh, as far as its vertices tell."""
+    from ocsdf3d.frame import Frame
+    from ocsdf3d.geometry import PointCloud
+    from ocsdf3d.pipeline import PRESETS
+
+    points = shape.points if isinstance(shape, PointCloud) else shape.vertices
+    chosen = PRESETS[preset]
+    return box_of(shape).expanded(chosen.grow * Frame.around(points, chosen.frame).scale)
+
+
 def memory(box: Box, resolution: int) -> None:
     """Refuse a grid over `box` that needs more memory than is free.
 

@@ -40,9 +40,15 @@ def run(args: argparse.Namespace) -> int:
             "support_reason": sdf.support_reason,
             "level": sdf.level,
             "lipschitz": sdf.lipschitz,
-            "certificate": sdf.certificate,
+            "certificate": {
+                "lipschitz": sdf.lipschitz,
+                "rounding": sdf.rounding,
+                "dtype": str(sdf.network.head.dtype).removeprefix("torch."),
+            },
             "frame": sdf.frame,
             "box": sdf.box,
+            "network": sdf.network.config,
+            "settings": sdf.settings,
             "history": sdf.history,
         }
     )

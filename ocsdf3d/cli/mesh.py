@@ -10,6 +10,7 @@ from . import checks, outputs
 from .console import emit
 from .interrupt import Interrupt
 from .options import add_device, add_reporting, number, whole
+from .progress import Progress
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -57,11 +58,16 @@ def run(args: argparse.Namespace) -> int:
 
     from ocsdf3d import checkpoint, io
 
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
         sdf = checkpoint.load(args.field, device=args.device)
         checks.memory(sdf.box, args.resolution)
         loaded = time.perf_counter() - begun
-        mesh = sdf.mesh(resolution=args.resolution, offset=args.offset, dense=args.dense)
+        mesh = sdf.mesh(
+            resolution=args.resolution,
+            offset=args.offset,
+            dense=args.dense,
+            progress=lambda done, total: progress("mesh", done, total, {}),
+        )
         meshed = time.perf_counter() - begun - loaded
         interrupt.writing = True
         outputs.write_all([(out, lambda path: io.write(path, mesh))])

@@ -49,8 +49,9 @@ class Progress:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._stage = ""
-        self._begun = 0.0
+        self._begun = (0.0, 0)  # when the stage was first heard of, and how far it was then
         self._written = 0.0
+        self._last = ""
 
     def __enter__(self) -> Progress:
         if self._draws:
@@ -69,12 +70,14 @@ class Progress:
         now = time.monotonic()
         begins = stage != self._stage
         if begins:
-            self._stage, self._begun, self._written = stage, now, -math.inf
+            self._stage, self._begun, self._written = stage, (now, done), -math.inf
         if self._bar is not None:
             self._draw(self._bar, begins, done, total, figures_text(figures))
         elif self._writes and (now - self._written >= LINE_INTERVAL or done >= total > 0):
-            self._written = now
-            note(self._line(done, total, now, figures_text(figures)), quiet=False)
+            line = self._line(done, total, now, figures_text(figures))
+            if line != self._last:  # a stage may report its end twice
+                note(line, quiet=False)
+            self._written, self._last = now, line
 
     def _draw(self, bar: Bar, begins: bool, done: int, total: int, text: str) -> None:
         size = float(total) if total > 0 else None  # None: a bar that only says "busy"
@@ -88,8 +91,9 @@ class Progress:
         parts = [f"{self._stage} {done}/{total}" if total > 0 else self._stage]
         if text:
             parts.append(text)
-        if 0 < done < total:
-            parts.append(f"{(now - self._begun) * (total - done) / done:.0f} s left")
+        begun, first = self._begun
+        if first < done < total:
+            parts.append(f"{(now - begun) * (total - done) / (done - first):.0f} s left")
         return ", ".join(parts)
 
 

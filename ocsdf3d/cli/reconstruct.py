@@ -105,13 +105,13 @@ def run(args: argparse.Namespace) -> int:
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
 
         def report(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-            interrupt.training = stage == "train"
+            # from the end of the sides on: the first figures of training come only after some steps
+            interrupt.training = stage == "train" or (stage == "sides" and done >= total)
             progress(stage, done, total, figures)
 
         shape = io.read(source)
-        box = checks.box_of(shape)
-        checks.memory(box, args.resolution)
-        outputs.rehearse(out, box)
+        checks.memory(checks.domain_of(shape, args.preset), args.resolution)
+        outputs.rehearse(out, checks.box_of(shape))
         loaded = time.perf_counter() - begun
         sdf = pipeline.fit(
             shape,
@@ -132,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
         if sdf.history["interrupted"]:
             warn(f"interrupted: training ended after {sdf.history['steps']} steps; its result is written")
         meshing = time.perf_counter()
-        mesh = sdf.mesh(resolution=args.resolution)
+        mesh = sdf.mesh(
+            resolution=args.resolution, progress=lambda done, total: progress("mesh", done, total, {})
+        )
         meshed = time.perf_counter() - meshing
         interrupt.writing = True
         outputs.write_all(

@@ -1,8 +1,9 @@
-"""A proved upper bound of a network's Lipschitz constant, in float64, with no power iteration and no SVD to trust.
+"""A proved upper bound of a network's Lipschitz constant, in float64; no power iteration, no SVD to trust.
 
-For one matrix W as stored: Ê = fl64(WᵀW) − I gives ‖W‖₂² ≤ 1 + ‖Ê‖_F + γ, γ covering the rounding of the product.
-The activations are 1-Lipschitz exactly, so the product over the layers bounds the network. Measured: the bound of a
-trained 8 × 128 network exceeds 1 by about 1e-5; a power iteration, by contrast, errs from below and proves nothing.
+For one matrix W as stored: Ê = fl64(WᵀW) − I gives ‖W‖₂² ≤ 1 + ‖Ê‖_F + γ, γ covering the rounding of the
+product. The activations are 1-Lipschitz exactly, so the product over the layers bounds the network. Measured:
+the bound of a trained 8 × 128 network exceeds 1 by about 1e-5; a power iteration, by contrast, errs from
+below and proves nothing.
 
 References
 ----------
@@ -18,6 +19,7 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork
 __all__ = ["certify", "lipschitz_bound", "norm_bound"]
 
 UNIT_ROUNDOFF = 2.0**-53
+UNDERFLOW = 2.0**-1022  # a float64 product below this may be anything between 0 and this
 
 
 def norm_bound(matrix: torch.Tensor) -> float:
@@ -37,7 +39,8 @@ def norm_bound(matrix: torch.Tensor) -> float:
     -----
     Two bounds, each rigorous, the smaller one wins: 1 + ‖Gram − I‖_F, tight near orthogonal matrices, and
     (largest row sum of |Gram|)^½ (Gershgorin), which holds at any scale. Each sum of n terms is inflated by
-    γ = 2(n + 3)u, which covers its own rounding; the square root and the final sums by four more ulps.
+    γ = 2(n + 3)u, which covers its own rounding, and by n least normal numbers, which cover underflow; the
+    square root and the final sums by four more ulps.
     """
     m = matrix.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(m).all()):
@@ -46,8 +49,10 @@ def norm_bound(matrix: torch.Tensor) -> float:
         m = m.mT
     n, k = m.shape
     gram = m.mT @ m
+    if not bool(torch.isfinite(gram).all()):  # entries above 1e154
+        return float("inf")
     gamma = 2.0 * (n + 3) * UNIT_ROUNDOFF
-    rounding = gamma * (m.abs().mT @ m.abs()) * (1.0 + gamma)  # entrywise bound of the error of `gram`
+    rounding = gamma * (m.abs().mT @ m.abs()) * (1.0 + gamma) + n * UNDERFLOW  # of the error of `gram`
     slack = 1.0 + 4.0 * (k * k + 8) * UNIT_ROUNDOFF  # sums over up to k² non-negative terms
     residual = (gram - torch.eye(k, dtype=torch.float64)).abs() + rounding
     frobenius = 1.0 + float(residual.square().sum().sqrt()) * slack
@@ -72,7 +77,7 @@ def lipschitz_bound(network: LipschitzNetwork) -> float:
 
 @torch.no_grad()
 def certify(network: LipschitzNetwork) -> tuple[LipschitzNetwork, float]:
-    """Return a baked copy whose every layer is proved to have norm at most 1, and the re-verified bound L ≤ 1.
+    """Return a baked copy, every layer proved to have norm at most 1, and the re-verified bound L ≤ 1.
 
     Parameters
     ----------
@@ -92,15 +97,20 @@ def certify(network: LipschitzNetwork) -> tuple[LipschitzNetwork, float]:
         When weights are not finite, so that nothing can be proved.
     """
     baked = network.bake()
+    if not bool(torch.isfinite(baked.biases).all() & torch.isfinite(baked.offset)):
+        raise ArithmeticError(
+            "the network has non-finite biases, so its values mean nothing; train with lower rates."
+        )
     for matrix in (baked.entry, *baked.square, baked.head):
         rows = matrix if matrix.ndim == 2 else matrix[None]
         shrink = 1.0
         while (bound := norm_bound(rows)) > 1.0:
             if bound == float("inf"):
                 raise ArithmeticError(
-                    "a layer has non-finite weights, so no bound exists; train with lower rates."
+                    "a layer has non-finite or enormous weights, so no bound exists; train with lower rates."
                 )
             rows.copy_((rows.double() / (bound * shrink)).to(rows.dtype))
             shrink += 2.0**-23  # rounding to float32 may push the norm up again: give way by an ulp a round
-    # Every factor is at most 1, so the exact product is; only the float64 rounding margin could say otherwise.
+    # Every factor is at most 1, so the exact product is; only the float64 rounding margin could say
+    # otherwise.
     return baked, min(lipschitz_bound(baked), 1.0)

@@ -1,13 +1,13 @@
-"""Moves on the Stiefel manifold: spectral (Muon-type) steps along the tangent, one guarded retraction after each.
+"""Moves on the Stiefel manifold: spectral (Muon-type) steps along the tangent, then a guarded retraction.
 
-Measured at equal steps on the union of 64 spheres: 2.4 × lower error than tangent-space Adam after 500 steps, 2.1 ×
-after 2,000, 1.6–3 × lower than SLL layers. The direction comes from a quintic that overshoots 1 by a fifth; that is
-harmless there and forbidden for weights, which only ever see `newton_schulz`.
+Measured at equal steps on the union of 64 spheres: 2.4 × lower error than tangent-space Adam after 500 steps,
+2.1 × after 2,000, 1.6–3 × lower than SLL layers. The direction comes from a quintic that overshoots 1 by a
+fifth; that is harmless there and forbidden for weights, which only ever see `newton_schulz`.
 
 References
 ----------
-Jordan et al., Muon, 2024 (quintic Newton–Schulz for directions). Bernstein, Modular manifolds, 2025. Javaloy, Vergari,
-POGO, ICML 2026 (tangent step, then one normal step).
+Jordan et al., Muon, 2024 (quintic Newton–Schulz for directions). Bernstein, Modular manifolds, 2025. Javaloy,
+Vergari, POGO, ICML 2026 (tangent step, then one normal step).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class SpectralSteps:
     network : LipschitzNetwork
         With `constraint="stiefel"`.
     rate : float
-        Spectral size η of a step of the square layers: the angle by which a layer turns. 0.01–0.12 differ by 35 %.
+        Spectral size η of a step of the square layers: the angle by which a layer turns. 0.01–0.12 differ by
+        35 %.
     adam_rate : float
         Rate of Adam for everything else.
     momentum : float
