@@ -13,6 +13,7 @@ one side).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,10 @@ class WalkConfig:
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"`steps` must not be negative; got {self.steps}.")
+        if not (math.isfinite(self.level) and 0.0 < self.multiplier < math.inf):
+            raise ValueError(
+                f"`multiplier` must be positive and `level` finite; got {self.multiplier} and {self.level}."
+            )
         if self.rule not in ("squared", "unit"):
             raise ValueError(f"`rule` must be squared or unit; got {self.rule!r}.")
 

@@ -83,6 +83,15 @@ class SDF:
         """Allowance for the float32 rounding of one value of φ [world units]; measured, not proved."""
         return FLOAT32_ROUNDING * self.frame.scale
 
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What is claimed of φ: `lipschitz` (proved), `rounding` (measured, world units) and their `dtype`."""
+        return {
+            "lipschitz": self.lipschitz,
+            "rounding": self.rounding,
+            "dtype": str(self.network.head.dtype).removeprefix("torch."),
+        }
+
     def __call__(self, points: ArrayLike) -> Floats:
         """Return φ, (n,), at `points`, (n, 3) [world units]; negative inside."""
         f = self._apply(points, self.network)

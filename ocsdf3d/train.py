@@ -88,7 +88,12 @@ class TrainConfig:
         for name in ("steps", "batch", "updates", "report"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
-        for name in ("margin", "margin_start", "lam", "lam_start"):
+        for name in ("warm", "refresh"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative; got {getattr(self, name)}.")
+        if not 0.0 <= self.lam_hold <= 1.0:
+            raise ValueError(f"`lam_hold` must lie in [0, 1]; got {self.lam_hold}.")
+        for name in ("margin", "margin_start", "lam", "lam_start", "rate", "adam_rate"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
         if self.optimizer not in ("spectral", "rmsprop"):

@@ -173,3 +173,9 @@ def test_bad_settings() -> None:
         WalkConfig(steps=-1)
     with pytest.raises(ValueError, match="`rule` must be squared or unit; got 'raw'"):
         WalkConfig(rule="raw")
+
+
+@pytest.mark.parametrize("bad", [{"multiplier": 0.0}, {"multiplier": float("nan")}, {"level": float("inf")}])
+def test_multipliers_are_positive_and_levels_finite(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="`multiplier` must be positive and `level` finite"):
+        WalkConfig(**bad)  # type: ignore[arg-type]

@@ -475,7 +475,7 @@ def test_counts_are_at_least_one(name: str, value: int) -> None:
         TrainConfig(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["margin", "margin_start", "lam", "lam_start"])
+@pytest.mark.parametrize("name", ["margin", "margin_start", "lam", "lam_start", "rate", "adam_rate"])
 @pytest.mark.parametrize("value", [0.0, -0.1, float("inf"), float("nan")])
 def test_lengths_and_weights_are_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be positive and finite; got {value}"):
@@ -487,3 +487,15 @@ def test_unknown_optimisers_are_refused() -> None:
         TrainConfig(optimizer="adam")
     with pytest.raises(ValueError, match="spectral steps need a stiefel network"):
         run(network(constraint="bjorck"), Recorder(), settings())
+
+
+@pytest.mark.parametrize("name", ["warm", "refresh"])
+def test_step_counts_that_may_be_zero_are_not_negative(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must not be negative; got -1"):
+        TrainConfig(**{name: -1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_the_hold_is_a_share(value: float) -> None:
+    with pytest.raises(ValueError, match=r"`lam_hold` must lie in \[0, 1\]"):
+        TrainConfig(lam_hold=value)

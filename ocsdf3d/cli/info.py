@@ -40,11 +40,7 @@ def run(args: argparse.Namespace) -> int:
             "support_reason": sdf.support_reason,
             "level": sdf.level,
             "lipschitz": sdf.lipschitz,
-            "certificate": {
-                "lipschitz": sdf.lipschitz,
-                "rounding": sdf.rounding,
-                "dtype": str(sdf.network.head.dtype).removeprefix("torch."),
-            },
+            "certificate": sdf.certificate,
             "frame": sdf.frame,
             "box": sdf.box,
             "network": sdf.network.config,
