@@ -1,7 +1,7 @@
 """Redraw the pictures of the README: `assets/gallery/first.png`, the kitten's points beside its mesh.
 
-What you will see: 3,000 bare points and the closed mesh made of them. About a minute on two cores; `--fast` takes a
-few seconds of training and writes to the folder given by `-o`.
+What you will see: 3,000 bare points and the closed mesh made of them. About a minute on two cores; `--fast`
+trains for seconds only. `-o` names another folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     plotter.add_text(f"{len(cloud):,} points, no normals", font_size=12, color="black", position="lower_left")
     plotter.subplot(0, 1)
     plotter.add_mesh(pv.wrap(mesh), color="#e8c07d", smooth_shading=True, specular=0.3)
-    plotter.add_text(f"closed mesh, L = {sdf.lipschitz:.6f}", font_size=12, color="black", position="lower_left")
+    plotter.add_text(
+        f"closed mesh, L = {sdf.lipschitz:.6f}", font_size=12, color="black", position="lower_left"
+    )
     plotter.link_views()
     plotter.set_background("white")
     plotter.view_vector((1.0, 0.35, 0.25), viewup=(0.0, 1.0, 0.0))

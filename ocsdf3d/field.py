@@ -85,7 +85,7 @@ class SDF:
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """What is claimed of φ: `lipschitz` (proved), `rounding` (measured, world units) and their `dtype`."""
+        """What is claimed: `lipschitz` (proved), `rounding` (measured, world units) and their `dtype`."""
         return {
             "lipschitz": self.lipschitz,
             "rounding": self.rounding,

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ocsdf3d.geometry import Box
 
-__all__ = ["Frame", "check_shape"]
+__all__ = ["Frame", "check_shape", "inliers"]
 
 Floats = NDArray[np.float64]
 
+ISOLATED = 3.0  # see `inliers`
 MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
 FLAT = 1e-6  # relative extent under which a direction counts as absent; float32 scans leave about 1e-7
 
@@ -108,3 +110,29 @@ def check_shape(points: Floats) -> None:
             "give points that spread in "
             "three directions, or use ocsdf3d.oneclass on their two coordinates in the plane."
         )
+
+
+def inliers(points: Floats) -> NDArray[np.bool_]:
+    """Return which distinct points, (n, 3), belong to something: (n,) bool, False for isolated ones.
+
+    A point is isolated when its own spacing (mean distance to 5 neighbours) is over `ISOLATED` times the
+    second smallest spacing among its 10 neighbours; that is repeated without them, five times at most. It is
+    judged against its neighbours, not against the cloud, so that uneven sampling is no offence.
+
+    Notes
+    -----
+    2,048 points and 5 % uniform outliers in 1.5 × their box: sides of a sphere 0.15 → 0.99 IoU, camel → 0.95.
+    Of clean samples it takes at most 1 % (shapes with many small parts), of a sphere sampled 100:1 none.
+    """
+    keep = np.ones(len(points), dtype=bool)
+    for _ in range(5):
+        rest = points[keep]
+        if len(rest) < MIN_POINTS:
+            return np.ones(len(points), dtype=bool)
+        distance, index = cKDTree(rest).query(rest, k=11, workers=-1)
+        spacing = distance[:, 1:6].mean(axis=1)
+        isolated = spacing > ISOLATED * np.partition(spacing[index[:, 1:]], 1, axis=1)[:, 1]
+        if not isolated.any():
+            break
+        keep[np.flatnonzero(keep)[isolated]] = False
+    return keep

@@ -17,7 +17,7 @@ from ocsdf3d import io
 from ocsdf3d.checkpoint import resolve_device
 from ocsdf3d.complement import WalkConfig, walk
 from ocsdf3d.field import SDF
-from ocsdf3d.frame import Frame, check_shape
+from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
@@ -188,8 +188,10 @@ def fit(
 
     tell: Progress = progress if progress is not None else lambda *_: None
     tell("sides", 0, 1, {})
-    frame = Frame.around(cloud, chosen.frame)
-    unit = np.unique(frame.to_unit(cloud), axis=0)
+    distinct = np.unique(cloud, axis=0)
+    kept = distinct[inliers(distinct)]
+    frame = Frame.around(kept, chosen.frame)
+    unit = frame.to_unit(kept)
     # The paper learns the surface; asking for `solid` with its network is allowed, `auto` never means it.
     wanted = "shell" if preset == "paper" and support == "auto" else support
     sides = find_sides(_moved(shape, frame), unit, wanted, rng)
@@ -230,13 +232,14 @@ def fit(
             "preset": preset,
             "seed": seed,
             "points": len(cloud),
+            "outliers": len(distinct) - len(kept),
             "train": dataclasses.asdict(config),
             "version": 1,
         },
         history=_record(history, loaded - begun, sided - loaded, trained - sided),
     )
     if level is None:
-        level = level_of(-sdf(cloud) / frame.scale, QUANTILES[sides.support])
+        level = level_of(-sdf(kept) / frame.scale, QUANTILES[sides.support])
     return dataclasses.replace(sdf, level=float(level))
 
 
@@ -338,6 +341,7 @@ def _source(
     return Labelled(start[mask], start[~mask], explore, EXPLORED_SHARE, generator)
 
 
+FINEST = 0.02  # unit frame; a pool drawn nearer to a dense cloud than the network resolves trains lazily
 EXPLORED = 12_000  # seeds of one exploration
 EXPLORED_SHARE = 0.2  # of a batch
 EXPLORATION = WalkConfig(steps=4, multiplier=4.0, level=0.0)  # all the way to where f changes sign
@@ -352,7 +356,7 @@ def _around(unit: Floats, lower: Floats, upper: Floats, chosen: Preset, rng: np.
     index = rng.integers(0, len(unit), near)
     spacing = cKDTree(unit).query(unit, k=k, workers=-1)[0][:, 1:].mean(axis=1)
     low, high = np.log(chosen.spread)
-    width = spacing[index] * np.exp(rng.uniform(low, high, near))
+    width = np.maximum(spacing[index], FINEST) * np.exp(rng.uniform(low, high, near))
     close = unit[index] + rng.normal(size=(near, 3)) * width[:, None]
     return np.clip(np.concatenate([rng.uniform(lower, upper, (chosen.pool - near, 3)), close]), lower, upper)
 

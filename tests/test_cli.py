@@ -51,7 +51,7 @@ class Ball:
     rounding = 5e-6
     frame = Frame(np.zeros(3), 1.0)
     network = SimpleNamespace(config=NetworkConfig(inputs=3), head=SimpleNamespace(dtype="torch.float32"))
-    settings = MappingProxyType({"preset": "fast", "seed": 0})
+    settings = MappingProxyType({"preset": "fast", "seed": 0, "outliers": 0})
 
     def __init__(self) -> None:
         self.history: dict[str, Any] = {
@@ -789,7 +789,7 @@ def test_info_tells_what_the_field_is(field: SimpleNamespace, capsys: pytest.Cap
     assert found["certificate"] == {"lipschitz": 0.9990234375, "rounding": 5e-6, "dtype": "float32"}
     assert found["frame"] == {"center": [0.0, 0.0, 0.0], "scale": 1.0}
     assert found["network"]["depth"] == NetworkConfig(inputs=3).depth
-    assert found["settings"] == {"preset": "fast", "seed": 0}
+    assert found["settings"] == {"preset": "fast", "seed": 0, "outliers": 0}
     assert (found["support"], found["level"], found["lipschitz"]) == ("solid", 0.015625, 0.9990234375)
     assert found["box"] == {"lower": [-1.2] * 3, "upper": [1.2] * 3}
     assert found["history"]["steps"] == 64

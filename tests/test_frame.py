@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocsdf3d.frame import MIN_POINTS, Frame, check_shape
+from ocsdf3d.frame import MIN_POINTS, Frame, check_shape, inliers
 
 SIZES = [1e-6, 1.0, 1e6]
 OFFSETS = [0.0, 5e6]
@@ -155,3 +155,20 @@ def test_noise_decides() -> None:
                 check_shape(plane)
         else:
             check_shape(plane)
+
+
+def test_isolated_points_are_told_from_uneven_sampling() -> None:
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(2000, 3))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    outliers = rng.uniform(-1.5, 1.5, (100, 3))
+    far = np.abs(np.linalg.norm(outliers, axis=1) - 1.0) > 0.3  # six spacings of the surface away from it
+    kept = inliers(np.concatenate([sphere, outliers]))
+    assert kept[:2000].mean() > 0.98  # those beside an outlier may look isolated once
+    assert kept[2000:][far].mean() < 0.2  # two outliers that neighbour each other may vouch for one another
+    dense = sphere[rng.random(2000) < np.exp(np.log(100.0) * (sphere[:, 0] - 1.0) / 2.0)]  # 100:1 along x
+    assert inliers(dense).mean() > 0.95
+
+
+def test_too_few_points_are_all_kept() -> None:
+    assert inliers(np.random.default_rng(0).normal(size=(12, 3))).all()

@@ -10,8 +10,8 @@ from scipy.spatial import ConvexHull, cKDTree
 from ocsdf3d import analytic, sides
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
-from ocsdf3d.sampling import surface_points
 from ocsdf3d.pipeline import _moved
+from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import DipoleField, Sides, bare_winding, find_sides, mesh_sides, sharpened
 
 

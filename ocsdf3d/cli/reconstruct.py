@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
         interrupt.training = False
         if args.support == "auto":
             note(f"support {sdf.support}: {sdf.support_reason}", quiet=args.quiet)
+        if sdf.settings["outliers"]:
+            note(f"{sdf.settings['outliers']:,} isolated points taken for outliers", quiet=args.quiet)
         if sdf.history["interrupted"]:
             warn(f"interrupted: training ended after {sdf.history['steps']} steps; its result is written")
         meshing = time.perf_counter()
@@ -149,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
         **outputs.mesh_figures(mesh),
         "support": sdf.support,
         "support_reason": sdf.support_reason,
+        "outliers": sdf.settings["outliers"],
         "level": sdf.level,
         "lipschitz": sdf.lipschitz,
         "seconds": {name: round(float(value), 3) for name, value in seconds.items()},

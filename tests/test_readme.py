@@ -1,0 +1,36 @@
+"""The README's Python runs as printed, and what it links to exists."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: object) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    # The preset `default` takes a minute a call; what is tested is that every call exists and does what is printed.
+    from ocsdf3d import pipeline
+
+    monkeypatch.setitem(pipeline.PRESETS, "default", pipeline.PRESETS["tiny"])
+    shutil.copytree(REPOSITORY / "assets", tmp_path / "assets")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    import ocsdf3d as oc
+
+    assert names["mesh"].is_watertight  # type: ignore[attr-defined]
+    assert len(oc.read("thicker.ply").faces) > 0
+    assert oc.load("kitten.safetensors").lipschitz <= 1.0
+
+
+def test_what_it_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert links, "the first screen has a picture"
+    for link in links:
+        assert (REPOSITORY / link).exists(), link
