@@ -220,13 +220,17 @@ def _box_of(reference: trimesh.Trimesh | PointCloud) -> Box:
 def _merged(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """A copy in which equal vertices are one (STL repeats them for each face) and no face repeats a corner.
 
-    Exactly equal ones only: trimesh's own tolerance of 1e-8 would weld a shape of size 1e-6 into a lump.
+    Equal means within 1e-9 of the longest side: some files repeat a corner with rounding noise, and a tolerance
+    in absolute units would weld a shape of size 1e-6 into a lump.
     """
     if len(mesh.faces) == 0:
         return trimesh.Trimesh(process=False)
-    vertices, index = np.unique(
-        np.asarray(mesh.vertices) + 0.0, axis=0, return_inverse=True
-    )  # + 0.0: -0 is 0
+    vertices = np.asarray(mesh.vertices, dtype=np.float64)
+    lower = vertices.min(axis=0)
+    step = 1e-9 * np.ptp(vertices, axis=0).max()
+    cells = np.round((vertices - lower) / (step if step > 0.0 else 1.0)).astype(np.int64)
+    _, first, index = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    vertices = vertices[first]
     faces = index.reshape(-1)[mesh.faces]
     ends = np.roll(faces, -1, axis=1)
     return trimesh.Trimesh(vertices, faces[(faces != ends).all(axis=1)], process=False)

@@ -79,9 +79,10 @@ def _presets() -> dict[str, Preset]:
     )
     network = NetworkConfig(inputs=3)
     # Network, loss, optimiser and Algorithm 1 of the authors' 3D notebook, which made the paper's figures;
-    # the batch is the paper's own. The notebook's 10,000 steps of 1,024 would take three hours on two cores.
+    # the batch is the paper's own. The notebook's 10,000 steps of 1,024 would take about three hours on two
+    # cores (extrapolated).
     paper = TrainConfig(
-        steps=2_500,
+        steps=1_500,
         batch=128,
         margin=0.05,
         margin_start=0.05,
@@ -91,7 +92,7 @@ def _presets() -> dict[str, Preset]:
         rate=1e-3,
         decay=False,
         walk=WalkConfig(steps=8, multiplier=4.0, level=0.0, one_sided=True),
-        warm=625,
+        warm=375,
     )
     paper_network = NetworkConfig(
         inputs=3, width=512, depth=4, activation="full_sort", constraint="bjorck", bias=0.0

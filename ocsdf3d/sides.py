@@ -6,13 +6,13 @@ solution. Of all solutions the smallest is wanted: μ = Aᵀξ with (AAᵀ + ρ 
 of size n. Above `SOLVED_POINTS` points a subset is solved and its field orients the normals that every point
 gets from its neighbours; their winding field, a fast summation, then serves. Memory grows linearly with n.
 
-Three choices were measured on nine closed shapes of 2,048 points (share of volume right, as IoU | sign right
-within 0.02 of the surface, longest side 2). Kernel width 0.35 / 0.5 / 0.75 / 1.0 × the local spacing gives
-0.867|0.876, 0.891|0.896, 0.902|0.906, 0.893|0.900. Averaging half of the field over Delaunay tetrahedra, whose
-faces are sharp where the field is rounded, lifts the best of these to 0.920|0.922. Weighing elements by the area
-they stand for keeps those figures and mends uneven sampling: a sphere sampled 100:1 has IoU 0.978, and the jump
-across it falls from 2.2 to 1.1 (1 is right). Labelling tetrahedra by minimum cut, by their circumcentres, or
-points by robust moving least squares was worse (0.83, 0.84, 0.89).
+Three choices were measured on nine closed shapes of 2,048 points (share of volume right, as IoU | sign
+right within 0.02 of the surface, longest side 2). Kernel width 0.35 / 0.5 / 0.75 / 1.0 × the local spacing
+gives 0.867|0.876, 0.891|0.896, 0.902|0.906, 0.893|0.900. Averaging half of the field over Delaunay
+tetrahedra, whose faces are sharp where the field is rounded, lifts the best of these to 0.920|0.922.
+Weighing elements by the area they stand for keeps those figures and mends uneven sampling: a sphere sampled
+100:1 has IoU 0.978, and the jump across it falls from 2.2 to 1.1 (1 is right). Labelling tetrahedra by
+minimum cut, by their circumcentres, or points by robust moving least squares was worse (0.83, 0.84, 0.89).
 
 References
 ----------

@@ -352,3 +352,11 @@ def test_the_default_is_quick() -> None:
     start = time.perf_counter()
     evaluate(mesh, mesh)
     assert time.perf_counter() - start < 10.0  # about 1 s; ten times that only when something is quadratic
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_corners_repeated_with_rounding_noise_are_one(size: float) -> None:
+    soup = trimesh.creation.box(extents=(size, size, size))
+    corners = soup.triangles.reshape(-1, 3) + 1e-17 * size * np.arange(36)[:, None]
+    repeated = trimesh.Trimesh(corners, np.arange(36).reshape(-1, 3), process=False)
+    assert evaluate(soup, repeated, samples=100)["iou"] == 1.0

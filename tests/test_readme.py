@@ -14,7 +14,7 @@ TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: object) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    # The preset `default` takes a minute a call; what is tested is that every call exists and does what is printed.
+    # The preset `default` takes a minute a call; here every call need only exist and do what is printed.
     from ocsdf3d import pipeline
 
     monkeypatch.setitem(pipeline.PRESETS, "default", pipeline.PRESETS["tiny"])
