@@ -220,8 +220,8 @@ def _box_of(reference: trimesh.Trimesh | PointCloud) -> Box:
 def _merged(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """A copy in which equal vertices are one (STL repeats them for each face) and no face repeats a corner.
 
-    Equal means within 1e-9 of the longest side: some files repeat a corner with rounding noise, and an absolute
-    tolerance would weld a shape of size 1e-6 into a lump.
+    Equal means within 1e-9 of the longest side: some files repeat a corner with rounding noise, and an
+    absolute tolerance would weld a shape of size 1e-6 into a lump.
     """
     if len(mesh.faces) == 0:
         return trimesh.Trimesh(process=False)
