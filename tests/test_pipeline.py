@@ -275,13 +275,36 @@ def uneven() -> np.ndarray:
     return np.concatenate([dense * np.sign(dense[:, 2:]), -sparse * np.sign(sparse[:, 2:])])
 
 
-@pytest.mark.parametrize("support", ["auto", "solid"])
-@pytest.mark.parametrize("name", ["outliers", "uneven"])
-def test_hard_clouds_give_closed_meshes(name: str, support: str, tiny: str) -> None:
-    points = with_outliers() if name == "outliers" else uneven()
+def graded() -> np.ndarray:
+    """A sphere sampled ever more densely along x, 100:1 from end to end."""
+    points = ball(40_000, 5)
+    odds = np.exp(np.log(100.0) * (points[:, 0] + 1.0) / 2.0)
+    return points[np.random.default_rng(0).choice(len(points), 1500, replace=False, p=odds / odds.sum())]
+
+
+@pytest.mark.parametrize(
+    ("points", "support", "enough"),
+    [
+        (with_outliers(), "auto", GOOD),
+        (graded(), "auto", 0.85),  # the sparse end has a spacing of half the radius
+        (uneven(), "solid", 0.5),  # 15 points on half of a sphere: to `auto` it is a one-sided scan
+    ],
+    ids=["outliers", "graded", "uneven"],
+)
+def test_hard_clouds_stay_solid(points: np.ndarray, support: str, enough: float, tiny: str) -> None:
     sdf = fit(points, preset=tiny, support=support)
+    assert sdf.support == "solid"
     assert sdf.lipschitz <= 1.0
+    assert overlap(sdf) > enough
     assert_closed(sdf.mesh(resolution=40))
+
+
+def test_outliers_are_counted_and_left_out(tiny: str) -> None:
+    sdf = fit(with_outliers(), preset=tiny)
+    assert (
+        10 <= sdf.settings["outliers"] <= 40
+    )  # of 25; those close to the sphere stay, their neighbours may go
+    assert sdf.box.longest < 2.6  # ±1 and the domain's rim of 0.15 each side, not the outliers' ±1.5
 
 
 def test_two_far_apart_objects(tiny: str) -> None:
