@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,11 @@ def cuboid_points(cuboid: Cuboid) -> np.ndarray:
 def trained(cuboid_points: np.ndarray) -> SDF:
     """The cuboid as preset `fast` learns it from bare points: the one real training of the quick tests."""
     return fit(cuboid_points, preset="fast", seed=0, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _sigint_is_heard() -> Iterator[None]:
+    """A run started in the background of a shell ignores SIGINT; here Ctrl-C does what it does at a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

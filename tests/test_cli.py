@@ -52,6 +52,7 @@ class Ball:
     frame = Frame(np.zeros(3), 1.0)
     network = SimpleNamespace(config=NetworkConfig(inputs=3), head=SimpleNamespace(dtype="torch.float32"))
     settings = MappingProxyType({"preset": "fast", "seed": 0, "outliers": 0})
+    certificate = MappingProxyType({"lipschitz": lipschitz, "rounding": rounding, "dtype": "float32"})
 
     def __init__(self) -> None:
         self.history: dict[str, Any] = {
@@ -334,6 +335,7 @@ def test_json_is_one_object_with_the_promised_names(
         "euler": 2,
         "support": "solid",
         "support_reason": "the points enclose a volume",
+        "outliers": 0,
         "level": 0.015625,
         "lipschitz": 0.9990234375,
         "evaluations": 1000,

@@ -29,7 +29,7 @@ __all__ = ["LipschitzNetwork", "NetworkConfig"]
 # exact derivative (the tangent projection), at a fifteenth of the cost. Safety does not depend on the number
 # of rounds.
 BJORCK_ITERATIONS = 1
-BJORCK_PROJECTION = 3
+BJORCK_PROJECTION = 4
 
 
 @dataclass(frozen=True)
