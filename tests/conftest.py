@@ -91,7 +91,7 @@ def trained(cuboid_points: np.ndarray) -> SDF:
 
 @pytest.fixture(autouse=True)
 def _sigint_is_heard() -> Iterator[None]:
-    """A run started in the background of a shell ignores SIGINT; here Ctrl-C does what a terminal makes it do."""
+    """A run started in the background of a shell ignores SIGINT; here Ctrl-C is heard as at a terminal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
