@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ocsdf3d import io
 from ocsdf3d.checkpoint import resolve_device
@@ -24,7 +25,7 @@ from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.query import Function
 from ocsdf3d.sampling import surface_points, uniform_in_ball, uniform_in_box
-from ocsdf3d.sides import Sides, find_sides
+from ocsdf3d.sides import Sides, find_sides, local_spacing
 from ocsdf3d.train import History, Labelled, Source, Surface, TrainConfig, learn
 
 __all__ = ["PRESETS", "Preset", "fit", "reconstruct"]
@@ -350,12 +351,9 @@ EXPLORATION = WalkConfig(steps=4, multiplier=4.0, level=0.0)  # all the way to w
 
 def _around(unit: Floats, lower: Floats, upper: Floats, chosen: Preset, rng: np.random.Generator) -> Floats:
     """Return `chosen.pool` points of B: most near the cloud, log-normal in distance, the rest uniform."""
-    from scipy.spatial import cKDTree
-
-    k = min(11, len(unit))
     near = int(chosen.pool * chosen.near)
     index = rng.integers(0, len(unit), near)
-    spacing = cKDTree(unit).query(unit, k=k, workers=-1)[0][:, 1:].mean(axis=1)
+    spacing = local_spacing(cKDTree(unit), unit)
     low, high = np.log(chosen.spread)
     width = np.maximum(spacing[index], FINEST) * np.exp(rng.uniform(low, high, near))
     close = unit[index] + rng.normal(size=(near, 3)) * width[:, None]

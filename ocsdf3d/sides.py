@@ -34,7 +34,7 @@ from scipy.spatial import Delaunay, cKDTree
 
 from ocsdf3d.geometry import PointCloud
 
-__all__ = ["DipoleField", "Sides", "bare_winding", "find_sides", "mesh_sides", "sharpened"]
+__all__ = ["DipoleField", "Sides", "bare_winding", "find_sides", "local_spacing", "mesh_sides", "sharpened"]
 
 Floats = NDArray[np.float64]
 Winding = Callable[[Floats], Floats]
@@ -128,7 +128,7 @@ class DipoleField:
         return np.asarray(far)
 
 
-def _spacing(tree: cKDTree, points: Floats) -> Floats:
+def local_spacing(tree: cKDTree, points: Floats) -> Floats:
     """Return the local spacing, (n,): mean distance to the nearest neighbours."""
     k = min(NEIGHBOURS + 1, len(points))
     distance = tree.query(points, k=k, workers=-1)[0][:, 1:]
@@ -193,12 +193,12 @@ def oriented_elements(
 def bare_winding(points: Floats, rng: np.random.Generator) -> DipoleField:
     """Return the winding field of distinct points without normals, (n, 3), in the unit frame."""
     tree = cKDTree(points)
-    spacing = _spacing(tree, points)
+    spacing = local_spacing(tree, points)
     if len(points) <= SOLVED_POINTS:
         return DipoleField(points, solve_elements(points, spacing), tree, spacing)
     subset = points[np.sort(rng.choice(len(points), SOLVED_POINTS, replace=False))]
     subset_tree = cKDTree(subset)
-    subset_spacing = _spacing(subset_tree, subset)
+    subset_spacing = local_spacing(subset_tree, subset)
     coarse = DipoleField(subset, solve_elements(subset, subset_spacing), subset_tree, subset_spacing)
     step = 0.5 * subset_spacing[subset_tree.query(points, workers=-1)[1]]
     elements = oriented_elements(points, tree, spacing, coarse, step)
@@ -211,7 +211,7 @@ def sharpened(winding: Winding, points: Floats, rng: np.random.Generator) -> Win
     The faces of the tetrahedra interpolate the points, so creases and thin gaps that the kernel rounds come
     back; outside the hull the tetrahedral half is 0.
     """
-    jitter = JITTER * _spacing(cKDTree(points), points)[:, None] * rng.normal(size=points.shape)
+    jitter = JITTER * local_spacing(cKDTree(points), points)[:, None] * rng.normal(size=points.shape)
     mesh = Delaunay(points + jitter)
     samples = max(1, min(TETRAHEDRON_SAMPLES, 500_000 // len(mesh.simplices)))
     weights = rng.dirichlet(np.ones(4), (len(mesh.simplices), samples))
@@ -324,7 +324,7 @@ def normal_winding(cloud: PointCloud, rng: np.random.Generator) -> tuple[DipoleF
     tree = cKDTree(points)
     k = min(NEIGHBOURS, len(points))
     area = np.pi * tree.query(points, k=k, workers=-1)[0][:, -1] ** 2 / k
-    field = DipoleField(points, normals * area[:, None], tree, _spacing(tree, points))
+    field = DipoleField(points, normals * area[:, None], tree, local_spacing(tree, points))
     return field, _contrast(field)[0]
 
 

@@ -110,7 +110,7 @@ def test_dipole_field_equals_the_double_loop() -> None:
     y = ball(60)
     elements = y * (4 * np.pi / 60) * rng.uniform(0.5, 1.5, (60, 1))
     tree = cKDTree(y)
-    spacing = sides._spacing(tree, y)
+    spacing = sides.local_spacing(tree, y)
     # On the points themselves, nearly on them, inside the width, and anywhere.
     x = np.concatenate(
         [y[:10], y + 1e-6, y + 0.05 * rng.normal(size=y.shape), rng.uniform(-1.5, 1.5, (300, 3))]
