@@ -5,118 +5,33 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ocsdf3d import io
 from ocsdf3d.checkpoint import resolve_device
-from ocsdf3d.complement import WalkConfig, walk
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
-from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
-from ocsdf3d.query import Function
-from ocsdf3d.sampling import surface_points, uniform_in_ball, uniform_in_box
-from ocsdf3d.sides import Sides, find_sides, local_spacing
-from ocsdf3d.train import History, Labelled, Source, Surface, TrainConfig, learn
+from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.pools import source_of
+from ocsdf3d.presets import PRESETS, Preset
+from ocsdf3d.sampling import surface_points
+from ocsdf3d.sides import find_sides
+from ocsdf3d.train import History, TrainConfig, learn
 
-__all__ = ["PRESETS", "Preset", "fit", "reconstruct"]
+__all__ = ["fit", "reconstruct"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What `preset=` names.
-
-    Attributes
-    ----------
-    network : NetworkConfig
-        Shape of f.
-    solid, shell : TrainConfig
-        Training when the sides are known, and on the surface alone.
-    frame : str
-        Normalisation, see `Frame.around`.
-    grow : float
-        How far B reaches beyond the cloud, in the unit frame.
-    pool : int
-        Labelled points drawn for a solid.
-    near : float
-        Share of them within a few spacings of the cloud; the rest is uniform on B.
-    """
-
-    network: NetworkConfig
-    solid: TrainConfig
-    shell: TrainConfig
-    frame: str = "box"
-    grow: float = 0.15
-    pool: int = 400_000
-    near: float = 0.95
-    spread: tuple[float, float] = (0.15, 1.25)
-
-
-def _presets() -> dict[str, Preset]:
-    solid = TrainConfig(steps=3000, margin=0.005, margin_start=0.02, lam=300.0, lam_start=30.0, refresh=200)
-    # Negatives walk all the way (multiplier 4, T = 4) and stop at the margin, never past it.
-    shell = TrainConfig(
-        steps=1200,
-        margin=0.02,
-        margin_start=0.04,
-        lam=100.0,
-        lam_start=10.0,
-        walk=WalkConfig(steps=4, multiplier=4.0, level=0.0, one_sided=True),
-        warm=200,
-    )
-    network = NetworkConfig(inputs=3)
-    # Network, loss, optimiser and Algorithm 1 of the authors' 3D notebook, which made the paper's figures;
-    # the batch is the paper's own. The notebook's 10,000 steps of 1,024 would take about three hours on two
-    # cores (extrapolated).
-    paper = TrainConfig(
-        steps=1_500,
-        batch=128,
-        margin=0.05,
-        margin_start=0.05,
-        lam=100.0,
-        lam_start=100.0,
-        optimizer="rmsprop",
-        rate=1e-3,
-        decay=False,
-        walk=WalkConfig(steps=8, multiplier=4.0, level=0.0, one_sided=True),
-        warm=375,
-    )
-    paper_network = NetworkConfig(
-        inputs=3, width=512, depth=4, activation="full_sort", constraint="bjorck", bias=0.0
-    )
-    replace = dataclasses.replace
-    return {
-        "fast": Preset(
-            network,
-            replace(solid, steps=600, batch=768, refresh=100),
-            replace(shell, steps=400, batch=512, warm=100),
-        ),
-        "default": Preset(network, solid, shell),
-        "best": Preset(
-            NetworkConfig(inputs=3, width=192, depth=12),
-            replace(solid, steps=12_000, batch=2048),
-            replace(shell, steps=6_000, batch=2048, margin=0.01, warm=500),
-            pool=1_500_000,
-        ),
-        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5),
-    }
-
-
-PRESETS = _presets()
 
 
 def fit(
@@ -203,7 +118,7 @@ def fit(
     if chosen.frame == "deviation":  # the authors' box; enlarged where a thin shape would touch it
         lower, upper = np.minimum(lower, -3.0), np.maximum(upper, 3.0)
     generator = torch.Generator(device=target).manual_seed(seed)
-    material = _source(chosen, sides, unit, lower, upper, rng, generator, target)
+    material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
     tell("sides", 1, 1, {})
     sided = time.perf_counter()
 
@@ -295,69 +210,6 @@ def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh
     if isinstance(shape, trimesh.Trimesh):
         return trimesh.Trimesh(frame.to_unit(shape.vertices), np.array(shape.faces), process=False)
     return PointCloud(frame.to_unit(shape.points), shape.normals)
-
-
-def _source(
-    chosen: Preset,
-    sides: Sides,
-    unit: Floats,
-    lower: Floats,
-    upper: Floats,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    device: torch.device,
-) -> Source:
-    """Return where batches come from, in the unit frame."""
-
-    def tensor(array: Floats) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=device)
-
-    low, high = tensor(lower), tensor(upper)
-    if sides.inside is None:
-        if chosen.frame == "deviation":  # the authors' Q₀: a ball around the mean, projected on its box
-            radius = float(max(np.abs(lower).max(), np.abs(upper).max()))
-            return Surface(
-                tensor(unit),
-                lambda n: uniform_in_ball(n, torch.zeros_like(low), radius, generator),
-                generator,
-            )
-        return Surface(tensor(unit), lambda n: uniform_in_box(n, low, high, generator), generator)
-    inside = sides.inside
-    seeds = _around(unit, lower, upper, chosen, rng)
-    label = inside(seeds) > 0.5
-    start = tensor(seeds)
-
-    def explore(function: Function, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
-        index = torch.randint(len(start), (EXPLORED,), generator=generator, device=device)
-        walked = walk(function, start[index], margin, EXPLORATION, low, high, generator)
-        positive = torch.as_tensor(inside(walked.to("cpu", torch.float64).numpy()) > 0.5, device=device)
-        return walked[positive], walked[~positive]
-
-    mask = torch.as_tensor(label, device=device)
-    if not label.any() or label.all():
-        raise ValueError(
-            f"the winding field calls {label.mean():.0%} of the domain inside, "
-            "so there is no boundary to learn; "
-            "use support shell."
-        )
-    return Labelled(start[mask], start[~mask], explore, EXPLORED_SHARE, generator)
-
-
-FINEST = 0.02  # unit frame; a pool drawn nearer to a dense cloud than the network resolves trains lazily
-EXPLORED = 12_000  # seeds of one exploration
-EXPLORED_SHARE = 0.2  # of a batch
-EXPLORATION = WalkConfig(steps=4, multiplier=4.0, level=0.0)  # all the way to where f changes sign
-
-
-def _around(unit: Floats, lower: Floats, upper: Floats, chosen: Preset, rng: np.random.Generator) -> Floats:
-    """Return `chosen.pool` points of B: most near the cloud, log-normal in distance, the rest uniform."""
-    near = int(chosen.pool * chosen.near)
-    index = rng.integers(0, len(unit), near)
-    spacing = local_spacing(cKDTree(unit), unit)
-    low, high = np.log(chosen.spread)
-    width = np.maximum(spacing[index], FINEST) * np.exp(rng.uniform(low, high, near))
-    close = unit[index] + rng.normal(size=(near, 3)) * width[:, None]
-    return np.clip(np.concatenate([rng.uniform(lower, upper, (chosen.pool - near, 3)), close]), lower, upper)
 
 
 def _record(history: History, load: float, sides: float, trained: float) -> dict[str, Any]:

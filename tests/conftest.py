@@ -19,7 +19,8 @@ from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
-from ocsdf3d.pipeline import PRESETS, fit
+from ocsdf3d.pipeline import fit
+from ocsdf3d.presets import PRESETS
 from ocsdf3d.sampling import surface_points
 
 

@@ -16,8 +16,10 @@ from ocsdf3d.analytic import Cuboid
 from ocsdf3d.field import SDF
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.level import QUANTILES
-from ocsdf3d.pipeline import MESH_POINTS, PRESETS, fit, reconstruct
+from ocsdf3d.pipeline import MESH_POINTS, fit, reconstruct
+from ocsdf3d.presets import PRESETS
 from ocsdf3d.sampling import surface_points
+from ocsdf3d.sides import Sides
 
 
 def ball(n: int = 500, seed: int = 0, radius: float = 1.0) -> np.ndarray:
@@ -110,7 +112,7 @@ def test_points_that_bound_nothing(points: np.ndarray, word: str) -> None:
 
 def test_winding_field_without_an_inside(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for value, share in ((0.0, "0%"), (1.0, "100%")):
-        everywhere = pipeline.Sides("solid", "", lambda x, value=value: np.full(len(x), value))
+        everywhere = Sides("solid", "", lambda x, value=value: np.full(len(x), value))
         monkeypatch.setattr(pipeline, "find_sides", lambda *_, found=everywhere: found)
         with pytest.raises(ValueError, match=f"the winding field calls {share} of the domain inside"):
             fit(ball(), preset=tiny)

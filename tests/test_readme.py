@@ -15,9 +15,9 @@ TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: object) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     # The preset `default` takes a minute a call; here every call need only exist and do what is printed.
-    from ocsdf3d import pipeline
+    from ocsdf3d import presets
 
-    monkeypatch.setitem(pipeline.PRESETS, "default", pipeline.PRESETS["tiny"])
+    monkeypatch.setitem(presets.PRESETS, "default", presets.PRESETS["tiny"])
     shutil.copytree(REPOSITORY / "assets", tmp_path / "assets")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

@@ -36,7 +36,7 @@ def domain_of(shape: trimesh.Trimesh | PointCloud, preset: str) -> Box:
     """Box that the field of `shape` will be meshed in; for a mesh, as far as its vertices tell."""
     from ocsdf3d.frame import Frame
     from ocsdf3d.geometry import PointCloud
-    from ocsdf3d.pipeline import PRESETS
+    from ocsdf3d.presets import PRESETS
 
     points = shape.points if isinstance(shape, PointCloud) else shape.vertices
     chosen = PRESETS[preset]

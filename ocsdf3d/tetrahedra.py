@@ -1,0 +1,213 @@
+"""Inside or outside by Delaunay tetrahedra, which keep sharp what a winding field rounds.
+
+The faces of the Delaunay tetrahedra interpolate the points, so a labelling of the tetrahedra has creases
+and thin walls where a winding field, whose kernel is about a spacing wide, has none. Averaging the field over
+each tetrahedron is one labelling (`sharpened`). Where a wall is thinner than the spacing it fails: the two
+sheets cancel, and the field hardly rises between them. There the shape of the tetrahedra tells more, and so
+does the company they keep.
+
+`labelled` therefore asks a small network, a few thousand weights, which saw random solids only (plates, bars,
+wires, pipes, blobs and their unions and differences, `ocsdf3d.bench.teach`): from several winding fields, the
+circumscribed sphere, edges and faces of a tetrahedron and of its neighbours, all in units of the local
+spacing, it gives the line by which the field χ is read there: x is inside when a + b·(χ(x) − 1/2) > 0.
+
+References
+----------
+Sulzer, Landrieu, Marlet, Vallet, Scalable Surface Reconstruction with Delaunay-Graph Neural Networks, CGF
+40(5), 2021 (labels on a Delaunay graph; there from visibility). Amenta, Choi, Kolluri, The Power Crust, 2001
+(what circumscribed spheres tell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy.spatial import Delaunay, cKDTree
+from torch import nn
+
+from ocsdf3d.winding import FIELDS, DipoleField, Winding, local_spacing
+
+__all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "triangulated"]
+
+Floats = NDArray[np.float64]
+
+SAMPLES = 4  # of a field in a tetrahedron
+JITTER = 1e-3  # of the spacing: Delaunay of exactly cospherical points takes quadratic time
+CHANNELS = 32
+ROUNDS = 3  # of messages between neighbours: what a tetrahedron sees of its surroundings
+CORNERS = len(FIELDS) + 12  # features of a tetrahedron
+FACES = 3  # features of a face
+GAIN = 4.0  # of a field about 1/2, so that features have size 1
+WEIGHTS = Path(__file__).with_suffix(".safetensors")
+
+
+def triangulated(points: Floats, spacing: Floats, rng: np.random.Generator) -> Delaunay:
+    """Return the Delaunay tetrahedra of points (n, 3), jittered by a thousandth of the spacing (n,)."""
+    return Delaunay(points + JITTER * spacing[:, None] * rng.normal(size=points.shape))
+
+
+def inner_points(
+    points: Floats, simplices: NDArray[np.int32], samples: int, rng: np.random.Generator
+) -> Floats:
+    """Return uniform samples of each tetrahedron, (t · samples, 3)."""
+    weights = rng.dirichlet(np.ones(4), (len(simplices), samples))
+    return np.einsum("tsk,tkd->tsd", weights, points[simplices]).reshape(-1, 3)
+
+
+def sharpened(winding: Winding, points: Floats, rng: np.random.Generator) -> Winding:
+    """Return half of a winding field plus half of its mean over the Delaunay tetrahedron that x lies in.
+
+    Outside the hull the tetrahedral half is 0. On nine closed shapes of 2,048 points this lifts the IoU from
+    0.902 to 0.920. Labelling the tetrahedra by minimum cut, by their circumcentres, or points by robust
+    moving least squares was worse (0.83, 0.84, 0.89).
+    """
+    mesh = triangulated(points, local_spacing(cKDTree(points), points), rng)
+    samples = max(1, min(SAMPLES, 500_000 // len(mesh.simplices)))
+    inner = inner_points(points, mesh.simplices, samples, rng)
+    means = np.append(winding(inner).reshape(-1, samples).mean(axis=1), 0.0)
+
+    def mixed(x: Floats) -> Floats:
+        return 0.5 * (winding(x) + means[mesh.find_simplex(x)])
+
+    return mixed
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Tetrahedra as the network sees them; row t is the outside of the hull.
+
+    Attributes
+    ----------
+    tetrahedra : (t + 1, CORNERS) tensor
+        GAIN·(χ − 1/2), averaged, of each field; log circumradius, log volume, log edges, and the sizes of the
+        elements at its corners, in units of the local spacing.
+    faces : (t, 4, FACES) tensor
+        Of the face opposite to each corner: log area, signed distance of the circumcentre over the
+        circumradius, and whether it lies on the hull.
+    neighbours : (t, 4) tensor
+        Across these faces.
+    """
+
+    tetrahedra: torch.Tensor
+    faces: torch.Tensor
+    neighbours: torch.Tensor
+
+
+def graph_of(fields: Sequence[DipoleField], mesh: Delaunay, rng: np.random.Generator) -> Graph:
+    """Return the features of the tetrahedra of the points that `fields`, one for each of `FIELDS`, share."""
+    points, spacing, simplices = fields[0].points, fields[0].spacing, mesh.simplices
+    inner = inner_points(points, simplices, SAMPLES, rng)
+    means = np.stack([field(inner).reshape(-1, SAMPLES).mean(axis=1) for field in fields], axis=1)
+    h = spacing[simplices].mean(axis=1)
+    corners = points[simplices] / h[:, None, None]
+    sides = corners[:, 1:] - corners[:, :1]
+    volume = np.abs(np.linalg.det(sides)) / 6.0
+    # Circumcentre: 2 sides · (c − corner) = |sides|²; a flat tetrahedron has a huge one, not none.
+    centre = np.linalg.solve(2.0 * sides + 1e-6 * np.eye(3), (sides**2).sum(axis=-1)[..., None])[..., 0]
+    radius = np.linalg.norm(centre, axis=1)
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    edges = np.sort([np.linalg.norm(corners[:, i] - corners[:, j], axis=1) for i, j in pairs], axis=0).T
+    sizes = np.stack([np.linalg.norm(fields[k].elements, axis=1) for k in (0, 3)], axis=1)
+    sizes = (sizes / spacing[:, None] ** 2)[simplices]
+    rows = np.concatenate(
+        [
+            GAIN * (means - 0.5),
+            np.clip(np.log(radius + 1e-3), -3.0, 4.0)[:, None],
+            0.3 * np.log(volume + 1e-6)[:, None],
+            np.log(edges + 1e-2),
+            sizes.mean(axis=1),
+            sizes.min(axis=1),
+        ],
+        axis=1,
+    )
+    outside = np.zeros((1, CORNERS))
+    outside[0, : len(fields)] = -0.5 * GAIN
+    face = corners[:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]]
+    normal = np.cross(face[:, :, 1] - face[:, :, 0], face[:, :, 2] - face[:, :, 0])
+    length = np.linalg.norm(normal, axis=-1)
+    inward = np.sign(((corners - face[:, :, 0]) * normal).sum(axis=-1)) / np.maximum(length, 1e-12)
+    height = inward * (((corners[:, 0] + centre)[:, None] - face[:, :, 0]) * normal).sum(axis=-1)
+    hull = mesh.neighbors < 0
+    across = np.stack(
+        [np.log(0.5 * length + 1e-2), height / np.maximum(radius, 1e-9)[:, None], hull], axis=-1
+    )
+    return Graph(
+        torch.as_tensor(np.concatenate([rows, outside]), dtype=torch.float32),
+        torch.as_tensor(across, dtype=torch.float32),
+        torch.as_tensor(np.where(hull, len(simplices), mesh.neighbors), dtype=torch.int64),
+    )
+
+
+class SideNetwork(nn.Module):
+    """Messages across the faces of tetrahedra, then the line by which the field is read in each.
+
+    Buffers `mean` and `deviation` hold those of the features it was taught with.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = CHANNELS
+        self.register_buffer("mean", torch.zeros(CORNERS))
+        self.register_buffer("deviation", torch.ones(CORNERS))
+        self.entry = nn.Linear(CORNERS, w)
+        self.own = nn.ModuleList([nn.Linear(w, w) for _ in range(ROUNDS)])
+        self.other = nn.ModuleList([nn.Linear(w, w, bias=False) for _ in range(ROUNDS)])
+        self.face = nn.ModuleList([nn.Linear(FACES, w, bias=False) for _ in range(ROUNDS)])
+        self.update = nn.ModuleList([nn.Linear(3 * w, w) for _ in range(ROUNDS)])
+        self.head = nn.Linear(w, 2)
+
+    def forward(self, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a and b ≥ 0, (t,) each."""
+        t = len(graph.neighbours)
+        h = torch.relu(self.entry((graph.tetrahedra - self.mean) / self.deviation))
+        for own, other, face, update in zip(self.own, self.other, self.face, self.update, strict=True):
+            message = torch.relu(own(h)[:t, None] + other(h)[graph.neighbours] + face(graph.faces))
+            heard = torch.cat([message.mean(dim=1), message.amax(dim=1)], dim=1)
+            heard = torch.cat([heard, heard.new_zeros((1, heard.shape[1]))])  # the outside hears nothing
+            h = h + torch.relu(update(torch.cat([h, heard], dim=1)))
+        a, b = self.head(h)[:t].unbind(dim=1)
+        return a, GAIN * nn.functional.softplus(b)
+
+
+@cache
+def taught() -> SideNetwork:
+    """Return the network with the weights that come with the package."""
+    network = SideNetwork()
+    network.load_state_dict(load_file(WEIGHTS))
+    return network.requires_grad_(False).eval()
+
+
+def labelled(
+    fields: Sequence[DipoleField], rng: np.random.Generator, network: SideNetwork | None = None
+) -> Winding:
+    """Return a field above 1/2 inside, read from winding fields tetrahedron by tetrahedron.
+
+    Parameters
+    ----------
+    fields : sequence of DipoleField
+        One for each of `FIELDS`, of the same points.
+    rng : numpy.random.Generator
+        Source of all randomness.
+    network : SideNetwork, optional
+        Instead of the one that comes with the package.
+    """
+    mesh = triangulated(fields[0].points, fields[0].spacing, rng)
+    a, b = (network or taught())(graph_of(fields, mesh, rng))
+    offset, slope = np.append(a.double().numpy(), 0.0), np.append(b.double().numpy(), 0.0)
+
+    def read(x: Floats) -> Floats:
+        t = mesh.find_simplex(x)
+        logit = offset[t] + slope[t] * (fields[0](x) - 0.5)
+        return np.where(t < 0, 0.0, 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
+
+    return read
