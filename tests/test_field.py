@@ -53,7 +53,9 @@ def test_convention_gradient_points_outward(trained: SDF, cuboid: Cuboid) -> Non
         for sign in (-1.0, 1.0):
             normal = sign * np.eye(3)[axis]
             gradient = trained.gradient((cuboid.center + half * normal)[None])[0]
-            assert gradient @ normal > 0.9  # cosine times slope
+            slope = np.linalg.norm(gradient)
+            assert gradient @ normal > 0.98 * slope  # measured: 0.999
+            assert slope > 0.8  # 400 steps: 0.89 to 1
 
 
 def test_convention_axis_order_and_winding(trained: SDF) -> None:
