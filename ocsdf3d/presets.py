@@ -33,6 +33,8 @@ class Preset:
         Labelled points drawn for a solid.
     near : float
         Share of them within a few spacings of the cloud; the rest is uniform on B.
+    spread : (float, float)
+        Least and largest standard deviation of these about the cloud, in local spacings.
     """
 
     network: NetworkConfig

@@ -6,7 +6,7 @@ each tetrahedron is one labelling (`sharpened`). Where a wall is thinner than th
 sheets cancel, and the field hardly rises between them. There the shape of the tetrahedra tells more, and so
 does the company they keep.
 
-`labelled` therefore asks a small network, a few thousand weights, which saw random solids only (plates, bars,
+`labelled` therefore asks a small network, 16,000 weights, which saw random solids only (plates, bars,
 wires, pipes, blobs and their unions and differences, `ocsdf3d.bench.teach`): from several winding fields, the
 circumscribed sphere, edges and faces of a tetrahedron and of its neighbours, all in units of the local
 spacing, it gives the line by which the field χ is read there: x is inside when a + b·(χ(x) − 1/2) > 0.

@@ -22,7 +22,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A convex-ish primitive in its own axes.
+    """A primitive in its own axes.
 
     Attributes
     ----------
