@@ -98,7 +98,7 @@ def find_sides(
                     "solid",
                     f"{asked}the normals point outward consistently ({agreement:.0%} of them agree with "
                     "their own winding field)",
-                    sharpened(field, field.points, rng),
+                    sharpened(field, rng),
                 )
             why = f"the normals are not trusted (only {agreement:.0%} agree with their own winding field); "
     if len(points) > USED_POINTS:
@@ -123,7 +123,7 @@ def find_sides(
         return Sides("shell", why + open_because, None)
     # The network was taught closed surfaces; an open one that is asked to be a solid is closed by its field.
     closed = len(fields) == len(FIELDS) and not open_because
-    inside = labelled(fields, rng) if closed else sharpened(field, points, rng)
+    inside = labelled(fields, rng) if closed else sharpened(field, rng)
     return Sides("solid", f"{asked}{why}{figures}", inside)
 
 

@@ -33,10 +33,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import Delaunay
 from torch import nn
 
-from ocsdf3d.winding import FIELDS, DipoleField, Winding, local_spacing
+from ocsdf3d.winding import FIELDS, DipoleField, Winding
 
 __all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "triangulated"]
 
@@ -65,20 +65,20 @@ def inner_points(
     return np.einsum("tsk,tkd->tsd", weights, points[simplices]).reshape(-1, 3)
 
 
-def sharpened(winding: Winding, points: Floats, rng: np.random.Generator) -> Winding:
-    """Return half of a winding field plus half of its mean over the Delaunay tetrahedron that x lies in.
+def sharpened(field: DipoleField, rng: np.random.Generator) -> Winding:
+    """Return half of the field of points plus half of its mean over the Delaunay tetrahedron that x lies in.
 
     Outside the hull the tetrahedral half is 0. On nine closed shapes of 2,048 points this lifts the IoU from
     0.902 to 0.920. Labelling the tetrahedra by minimum cut, by their circumcentres, or points by robust
     moving least squares was worse (0.83, 0.84, 0.89).
     """
-    mesh = triangulated(points, local_spacing(cKDTree(points), points), rng)
+    mesh = triangulated(field.points, field.spacing, rng)
     samples = max(1, min(SAMPLES, 500_000 // len(mesh.simplices)))
-    inner = inner_points(points, mesh.simplices, samples, rng)
-    means = np.append(winding(inner).reshape(-1, samples).mean(axis=1), 0.0)
+    inner = inner_points(field.points, mesh.simplices, samples, rng)
+    means = np.append(field(inner).reshape(-1, samples).mean(axis=1), 0.0)
 
     def mixed(x: Floats) -> Floats:
-        return 0.5 * (winding(x) + means[mesh.find_simplex(x)])
+        return 0.5 * (field(x) + means[mesh.find_simplex(x)])
 
     return mixed
 

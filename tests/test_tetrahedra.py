@@ -54,7 +54,7 @@ def test_both_labellings_tell_the_sides(name: str) -> None:
     x = np.random.default_rng(5).uniform(-1.15, 1.15, (20_000, 3))
     true = phi(x) < 0.0
     for reading in (
-        sharpened(fields[0], points, np.random.default_rng(0)),
+        sharpened(fields[0], np.random.default_rng(0)),
         labelled(fields, np.random.default_rng(0)),
     ):
         inside = reading(x) > 0.5
@@ -86,7 +86,7 @@ def test_nothing_outside_the_hull_is_inside() -> None:
     assert (labelled(fields, np.random.default_rng(0))(x[outside]) == 0.0).all()
     # There the tetrahedral half is 0, so inside would take a winding number above 1: measured 0; room for
     # outliers of the fast summation.
-    halved = sharpened(fields[0], points, np.random.default_rng(0))
+    halved = sharpened(fields[0], np.random.default_rng(0))
     assert (halved(x[outside]) > 0.5).mean() < 5e-4
 
 
@@ -179,5 +179,5 @@ def test_points_are_not_written_into() -> None:
     points = sampled(trimesh.creation.icosphere(3), 300)
     points.setflags(write=False)
     fields = solved(points)
-    sharpened(fields[0], points, np.random.default_rng(0))
+    sharpened(fields[0], np.random.default_rng(0))
     labelled(fields, np.random.default_rng(0))

@@ -130,7 +130,7 @@ def measured(network: SideNetwork | None, ledger: Ledger, *, count: int, seed: i
         fields = bare_fields(points, rng)
         readings: dict[str, Winding] = {
             "field": fields[0],
-            "sharpened": sharpened(fields[0], points, rng),
+            "sharpened": sharpened(fields[0], rng),
             "labelled": labelled(fields, rng, network),
         }
         row: dict[str, object] = {"shape": name, "points": count, "seed": seed, "queries": queries}
