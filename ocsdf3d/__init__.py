@@ -26,6 +26,7 @@ _HOME = {  # public name → module that defines it
     "save": "checkpoint",
     "load": "checkpoint",
     "SDF": "field",
+    "Field": "csg",
     "PointCloud": "geometry",
     "Box": "geometry",
     "sphere": "analytic",
@@ -35,6 +36,7 @@ _HOME = {  # public name → module that defines it
     "ReadError": "io",
     "WriteError": "io",
     "CheckpointError": "checkpoint",
+    "CertificateError": "lipschitz.certificate",
     "EmptyLevelSetError": "surface",
     "ResolutionError": "grid",
 }
@@ -42,10 +44,12 @@ _HOME = {  # public name → module that defines it
 if TYPE_CHECKING:  # the same table for type checkers and editors; tests/test_api.py compares the two
     from ocsdf3d.analytic import box, capsule, sphere, torus
     from ocsdf3d.checkpoint import CheckpointError, load, save
+    from ocsdf3d.csg import Field
     from ocsdf3d.field import SDF
     from ocsdf3d.geometry import Box, PointCloud
     from ocsdf3d.grid import ResolutionError
     from ocsdf3d.io import ReadError, WriteError, read, write
+    from ocsdf3d.lipschitz.certificate import CertificateError
     from ocsdf3d.metrics import evaluate
     from ocsdf3d.pipeline import fit, reconstruct
     from ocsdf3d.surface import EmptyLevelSetError
@@ -59,6 +63,7 @@ __all__ = [
     "save",
     "load",
     "SDF",
+    "Field",
     "PointCloud",
     "Box",
     "sphere",
@@ -68,6 +73,7 @@ __all__ = [
     "ReadError",
     "WriteError",
     "CheckpointError",
+    "CertificateError",
     "EmptyLevelSetError",
     "ResolutionError",
     "__version__",

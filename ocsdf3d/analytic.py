@@ -14,25 +14,30 @@ Quilez, "Distance functions", iquilezles.org/articles/distfunctions.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ocsdf3d.geometry import Box
+from ocsdf3d.csg import Field
+from ocsdf3d.geometry import Box, as_points
 
 Floats = NDArray[np.float64]
 Vector = Sequence[float] | Floats
 
 
 @dataclass(frozen=True, eq=False)
-class ExactSDF(ABC):
+class ExactSDF(Field):
     """What exact shapes share: a callable φ with gradient, Lipschitz bound and the box of its surface."""
 
+    kind: ClassVar[str]
     lipschitz: ClassVar[float] = 1.0
+    support: ClassVar[str] = "solid"
+    device: ClassVar[str] = "cpu"
 
     center: Floats
 
@@ -50,13 +55,35 @@ class ExactSDF(ABC):
         reach = self._reach()
         return Box(self.center - reach, self.center + reach)
 
+    def rounding_within(self, box: Box) -> float:
+        """Return ε of the values in a box: fewer than 16 roundings, relative to the lengths involved."""
+        lengths = float(np.abs(box.lower - self.center).max() + np.abs(box.upper - self.center).max())
+        return 16.0 * 2.0**-53 * (np.sqrt(3.0) * lengths + 2.0 * float(self._reach().sum()))
+
+    def astype(self, dtype: str) -> ExactSDF:
+        """Return itself: exact shapes are always computed in float64."""
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The numbers that make the shape, ready for JSON."""
+        return {name: np.asarray(value).tolist() for name, value in self.__dict__.items()}
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """Return what holds of the formula: L = 1, and the rounding of its float64 arithmetic."""
+        named = f"{self.kind} {sorted(self.settings.items())}"
+        return {
+            "certified": True,
+            "lipschitz": 1.0,
+            "rounding": self.rounding_within(self.box),
+            "basis": "proved",
+            "dtype": "float64",
+            "hash": hashlib.sha256(named.encode()).hexdigest(),
+        }
+
     def _local(self, points: ArrayLike) -> Floats:
-        array = np.asarray(points, dtype=np.float64)
-        if array.ndim != 2 or array.shape[1] != 3:
-            raise ValueError(
-                f"`points` must be (n, 3); got shape {array.shape}. A single point is `points[None]`."
-            )
-        return array - self.center
+        return as_points(points) - self.center
 
     @abstractmethod
     def _distance(self, local: Floats) -> Floats:
@@ -75,6 +102,8 @@ class ExactSDF(ABC):
 class Sphere(ExactSDF):
     """Ball of a given radius."""
 
+    kind = "sphere"
+
     radius: float
 
     def _distance(self, local: Floats) -> Floats:
@@ -90,6 +119,8 @@ class Sphere(ExactSDF):
 @dataclass(frozen=True, eq=False)
 class Cuboid(ExactSDF):
     """Axis-aligned box given by its sides."""
+
+    kind = "box"
 
     sides: Floats
 
@@ -110,6 +141,8 @@ class Cuboid(ExactSDF):
 @dataclass(frozen=True, eq=False)
 class Torus(ExactSDF):
     """Ring torus around the z axis: `major` from the axis to the tube's middle, `minor` the tube's radius."""
+
+    kind = "torus"
 
     major: float
     minor: float
@@ -135,6 +168,8 @@ class Torus(ExactSDF):
 @dataclass(frozen=True, eq=False)
 class Capsule(ExactSDF):
     """All points within `radius` of the segment from centre − `half` to centre + `half`."""
+
+    kind = "capsule"
 
     half: Floats
     radius: float
@@ -188,6 +223,26 @@ def capsule(a: Vector, b: Vector, radius: float) -> Capsule:
     return Capsule(
         _frozen(0.5 * start + 0.5 * end), _frozen(0.5 * end - 0.5 * start), _positive(radius, "radius")
     )
+
+
+def exact(kind: str, settings: dict[str, Any]) -> ExactSDF:
+    """Return the shape of that kind, as read from a file.
+
+    Raises
+    ------
+    ValueError
+        No such kind, or settings that are not its own.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(KINDS)}; got {kind!r}.")
+    values: dict[str, Any] = {n: _frozen(v) if np.ndim(v) else float(v) for n, v in settings.items()}
+    try:
+        return KINDS[kind](**values)
+    except TypeError as error:
+        raise ValueError(f"{kind}: {error}") from None
+
+
+KINDS: dict[str, type[ExactSDF]] = {shape.kind: shape for shape in (Sphere, Cuboid, Torus, Capsule)}
 
 
 def _norm(vectors: Floats) -> Floats:

@@ -8,17 +8,18 @@ the distance, never an overestimate.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import trimesh
 from numpy.typing import ArrayLike, NDArray
 
-from ocsdf3d import grid, surface
+from ocsdf3d.csg import Field
 from ocsdf3d.frame import Frame
-from ocsdf3d.geometry import Box
+from ocsdf3d.geometry import Box, as_points
+from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.query import value_and_gradient
 
@@ -30,27 +31,24 @@ Floats = NDArray[np.float64]
 # (matrix products round differently for other shapes); 1,024 is also the fastest on a CPU, where activations
 # stay in cache.
 ROWS = {"cpu": 1024, "cuda": 262_144}
-
-# Allowance for float32 rounding of one value of f, in the unit frame. Basis: the largest difference to a
-# float64 evaluation seen over trained 8 × 128 and 4 × 512 networks is 5e-7 (`tests/test_field.py` repeats
-# it); times 10.
-FLOAT32_ROUNDING = 5e-6
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+UNIT_ROUNDOFF = 2.0**-53
 
 
 @dataclass(frozen=True, eq=False)
-class SDF:
+class SDF(Field):
     """A trained, certified signed distance function.
 
     Attributes
     ----------
     network : LipschitzNetwork
-        f, as certified: its stored weights are what `lipschitz` bounds.
+        f, as certified: its stored weights are what the proof is about.
     frame : Frame
         World ↔ unit frame.
     level : float
         c, in the unit frame.
-    lipschitz : float
-        Proved upper bound L ≤ 1 of φ in real arithmetic.
+    proof : Certificate
+        What is promised of f, see `lipschitz.certificate`; `proved` makes one.
     support : str
         `"solid"` or `"shell"`; a shell's zero set has two sheets, one on each side of the points.
     support_reason : str
@@ -63,15 +61,43 @@ class SDF:
         `steps`, `interrupted`, `seconds`, `curves`.
     """
 
+    kind: ClassVar[str] = "trained"
+
     network: LipschitzNetwork
     frame: Frame
     level: float
-    lipschitz: float
+    proof: Certificate
     support: str
     support_reason: str
     box: Box
     settings: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def proved(cls, network: LipschitzNetwork, frame: Frame, box: Box, **others: Any) -> SDF:
+        """Return the field of a network whose certificate is issued here, for the ball around `box`.
+
+        Raises
+        ------
+        CertificateError
+            Nothing can be proved of this network.
+        """
+        return cls(network, frame, proof=issue(network, _radius(frame, box)), box=box, **others)
+
+    def astype(self, dtype: str) -> SDF:
+        """Return the same field computed in `"float64"`, rounding proved, or `"float32"`, twice as fast.
+
+        Raises
+        ------
+        ValueError
+            Another type: nothing below float32 is certified.
+        """
+        if dtype not in DTYPES:
+            raise ValueError(f"`dtype` must be float32 or float64; got {dtype!r}: no other is certified.")
+        network = LipschitzNetwork(self.network.config, torch.Generator().manual_seed(0))
+        network.load_state_dict(self.network.state_dict())
+        network = network.to(self.device, DTYPES[dtype]).requires_grad_(False)
+        return dataclasses.replace(self, network=network, proof=issue(network, self.proof.radius))
 
     @property
     def device(self) -> torch.device:
@@ -79,17 +105,41 @@ class SDF:
         return self.network.head.device
 
     @property
+    def lipschitz(self) -> float:
+        """Proved upper bound L ≤ 1 of φ in real arithmetic: the frame has one scale, which keeps it."""
+        return self.proof.lipschitz
+
+    @property
     def rounding(self) -> float:
-        """Allowance for the float32 rounding of one value of φ [world units]; measured, not proved."""
-        return FLOAT32_ROUNDING * self.frame.scale
+        """ε of one value of φ in `box` [world units]; what it rests on is `certificate["basis"]`."""
+        return self.rounding_within(self.box)
+
+    def rounding_within(self, box: Box) -> float:
+        """Return ε ≥ |computed φ − φ| for points of a box [world units]: of f, and of leaving its frame."""
+        radius = _radius(self.frame, box)
+        outside = 8.0 * UNIT_ROUNDOFF * (abs(self.level) + self.proof.magnitude + radius)
+        return self.frame.scale * (self.proof.rounding_at(radius) + outside) * (1.0 + 1e-12)
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """What is claimed: `lipschitz` (proved), `rounding` (measured, world units) and their `dtype`."""
+        """What is promised of φ, checked against the weights and the arithmetic as they are now.
+
+        `certified`, `lipschitz`, `rounding` [world units], `basis` and `proved` (the a-priori rounding) and
+        `dtype`, `hash`, `version`; for weights other than those of the proof `certified` False and `reason`.
+        """
+        try:
+            verify(self.network, self.proof)
+        except CertificateError as error:
+            return {"certified": False, "reason": str(error)}
         return {
+            "certified": True,
             "lipschitz": self.lipschitz,
             "rounding": self.rounding,
-            "dtype": str(self.network.head.dtype).removeprefix("torch."),
+            "basis": self.proof.basis,
+            "proved": self.proof.proved * self.frame.scale,
+            "dtype": self.proof.dtype,
+            "hash": self.proof.hash,
+            "version": self.proof.version,
         }
 
     def __call__(self, points: ArrayLike) -> Floats:
@@ -103,79 +153,20 @@ class SDF:
 
     def _apply(self, points: ArrayLike, function: Any) -> Floats:
         """Return `function` of the network's inputs, (n, k), computed in tiles of a fixed number of rows."""
-        x = np.asarray(points, dtype=np.float64)
-        if x.ndim != 2 or x.shape[1] != 3 or not np.isfinite(x).all():
-            raise ValueError(f"`points` must be (n, 3) and finite; got shape {x.shape}.")
+        x = as_points(points)
         rows = ROWS.get(self.device.type, ROWS["cuda"])
-        unit = torch.as_tensor(self.frame.to_unit(x), dtype=torch.float32)
+        unit = torch.as_tensor(self.frame.to_unit(x), dtype=self.network.head.dtype)
         tiles = max(1, -(-len(unit) // rows))  # one even for no points: its shape is the answer's
         padded = torch.cat([unit, unit.new_zeros((tiles * rows - len(unit), 3))])
         results = []
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for tile in padded.split(rows):
                 value = function(tile.to(self.device))
                 results.append(value.reshape(rows, -1).to("cpu", torch.float64))
         return torch.cat(results)[: len(x)].numpy()
 
-    def mesh(
-        self,
-        resolution: int = 200,
-        offset: float = 0.0,
-        dense: bool = False,
-        progress: grid.Progress | None = None,
-    ) -> trimesh.Trimesh:
-        """Return the closed mesh of {φ = offset}.
 
-        Parameters
-        ----------
-        resolution : int
-            Grid nodes along the longest side of `box`.
-        offset : float
-            Above 0 grows the support by that distance, below 0 shrinks it [world units].
-        dense : bool
-            Evaluate every node; by default blocks that are proved to hold no surface are skipped. Same mesh.
-        progress : callable, optional
-            (done, total) → None, in evaluations.
-
-        Returns
-        -------
-        trimesh.Trimesh
-            Closed, faces outward. `metadata` has `evaluations`, `dense_evaluations`, `sheet` and
-            `resolution`.
-
-        Raises
-        ------
-        EmptyLevelSetError
-            φ does not reach `offset` in the box.
-        ResolutionError
-            The grid does not fit in free memory.
-
-        Notes
-        -----
-        What is meshed is max(φ, distance beyond the box): an intersection, so it keeps the bound L ≤ 1, and
-        it closes a level set that would leave the box.
-        """
-        inner = self.box.expanded(max(offset, 0.0))
-        outer = inner.expanded(2.0 * inner.longest / max(resolution - 1, 1))
-
-        def capped(points: Floats) -> Floats:
-            beyond = np.maximum(inner.lower - points, points - inner.upper).max(axis=1)
-            return np.maximum(self(points), beyond + offset)
-
-        values = grid.sample(
-            capped,
-            outer,
-            resolution,
-            lipschitz=None if dense else max(self.lipschitz, 1.0),
-            level=offset,
-            allowance=self.rounding,
-            progress=progress,
-        )
-        mesh = surface.extract(values, level=offset)
-        mesh.metadata.update(
-            evaluations=int(values.evaluations),
-            dense_evaluations=int(values.dense_evaluations),
-            resolution=resolution,
-            sheet="outer" if self.support == "solid" else "both",
-        )
-        return mesh
+def _radius(frame: Frame, box: Box) -> float:
+    """Largest distance from the origin of the unit frame in a box [unit frame]."""
+    corners = np.abs(frame.to_unit(np.stack([box.lower, box.upper])))
+    return float(np.linalg.norm(corners.max(axis=0))) * (1.0 + 1e-12)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Box", "PointCloud"]
+__all__ = ["Box", "PointCloud", "as_points"]
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +42,26 @@ def _points(value: ArrayLike, name: str) -> Floats:
             f"`{name}` must be (n, 3) and finite; {np.count_nonzero(~finite)} of {len(array)} rows are not, "
             f"the first is row {first} (from 0): {array[first].tolist()}. Remove those rows."
         )
+    return array
+
+
+def as_points(value: ArrayLike, name: str = "points", count: int | None = None) -> Floats:
+    """Return vectors to ask a field at as a float64 array, (n, 3); n may be 0.
+
+    Raises
+    ------
+    ValueError
+        Another shape, another number of rows than `count`, or a coordinate that is not finite.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3 or count not in (None, len(array)):
+        wanted = "n" if count is None else count
+        hint = f" A single one is `{name}[None]`." if array.shape == (3,) else ""
+        raise ValueError(f"`{name}` must be ({wanted}, 3) and finite; got shape {array.shape}.{hint}")
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise ValueError(f"`{name}` must be finite; row {row} is {array[row].tolist()}. Leave it out.")
     return array
 
 
@@ -108,10 +128,19 @@ class Box:
         """Longest side [world units]."""
         return float(self.size.max())
 
+    @property
+    def farthest(self) -> float:
+        """Largest coordinate, by size: what the rounding of positions is relative to [world units]."""
+        return float(max(np.abs(self.lower).max(), np.abs(self.upper).max()))
+
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Return (n,) bool: which of `points`, (n, 3), lie in the closed box (a NaN never does)."""
         array = np.asarray(points, dtype=np.float64)
         return np.asarray(((array >= self.lower) & (array <= self.upper)).all(axis=-1))
+
+    def joined(self, other: Box) -> Box:
+        """Return the smallest box that holds both."""
+        return Box(np.minimum(self.lower, other.lower), np.maximum(self.upper, other.upper))
 
     def expanded(self, by: float) -> Box:
         """Return the box with every face moved outward by `by` [world units]; a negative value shrinks it.

@@ -134,17 +134,16 @@ def fit(
         report=lambda done, total, figures: tell("train", done, total, figures),
         stop=stop,
     )
-    certified, lipschitz = certify(network)
+    certified = certify(network)[0]
     trained = time.perf_counter()
 
-    sdf = SDF(
-        network=certified,
-        frame=frame,
+    sdf = SDF.proved(
+        certified,
+        frame,
+        Box(frame.to_world(lower), frame.to_world(upper)),
         level=0.0,
-        lipschitz=lipschitz,
         support=sides.support,
         support_reason=sides.reason,
-        box=Box(frame.to_world(lower), frame.to_world(upper)),
         settings={
             "preset": preset,
             "seed": seed,

@@ -19,34 +19,29 @@ Smooth fields need only the second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 
-from ocsdf3d.grid import NUDGE, Grid
+from ocsdf3d.grid import Grid
+from ocsdf3d.sparse import BRICK, NUDGE
 
-_SLAB = 16  # planes looked at together: temporaries stay a few MB where the grid has GB
-_SEEN_BY_MESHER = (
-    1e-3  # smallest |value| it is shown: up to grid.LARGEST nodes float32 sees it beside its node
-)
+_CHUNK = 256  # bricks looked at together: 10 MB of float64
+_SEEN_BY_MESHER = 1e-3  # smallest |value| it is shown: its float32 positions stay off the nodes
 
 
 class EmptyLevelSetError(ValueError):
     """No cell of the grid straddles the level."""
 
 
-def extract(grid: Grid, *, level: float = 0.0) -> trimesh.Trimesh:
+def extract(grid: Grid) -> trimesh.Trimesh:
     """Triangulate the level set {φ = level} of a sampled field.
 
     Parameters
     ----------
     grid : Grid
-        φ at the nodes, negative inside [world units].
-    level : float
-        Iso-level; a positive one grows the solid by that distance [world units].
+        φ at the nodes of crossed bricks, negative inside [world units]; it knows its level.
 
     Returns
     -------
@@ -60,14 +55,13 @@ def extract(grid: Grid, *, level: float = 0.0) -> trimesh.Trimesh:
     Raises
     ------
     EmptyLevelSetError
-        No cell straddles `level`; the message gives the range of φ.
-    ValueError
-        A sparse grid that was proven for another level.
+        No cell straddles the level; the message gives the range of φ.
 
     Notes
     -----
     Linear along edges: on an exact SDF a vertex misses the level set by about h²/8R, h the cell, R the radius
-    of curvature. The same grid gives the same mesh, bit for bit.
+    of curvature. The same bricks give the same mesh, bit for bit; vertices are ordered by their edge of the
+    grid, faces by brick.
 
     References
     ----------
@@ -82,45 +76,42 @@ def extract(grid: Grid, *, level: float = 0.0) -> trimesh.Trimesh:
     >>> extract(sample(ball, ball.box.expanded(0.1), 64)).euler_number
     2
     """
-    if grid.proven is not None and level != grid.proven:
-        raise ValueError(
-            f"`level` must be the one the sparse grid was proven for, {grid.proven:g}; got {level:g}. "
-            "Sample again with this level, or with lipschitz=None."
-        )
-    steepest = max((_steepest(slab) for slab in _slabs(grid.values, level)), default=0.0)
-    seen = np.empty(grid.values.shape, np.float32)
-    start = 0
-    for slab in _slabs(grid.values, level, overlap=0):
-        scaled = _nudged(slab, steepest) / steepest if steepest > 0.0 else slab
-        np.copysign(np.maximum(np.abs(scaled), _SEEN_BY_MESHER), scaled, out=seen[start : start + len(slab)])
-        start += len(slab)
-    if steepest == 0.0 or not bool((seen < 0.0).any()):
-        lowest, highest = grid.span or (float(grid.values.min()), float(grid.values.max()))
-        size = "×".join(str(n) for n in grid.values.shape)
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(grid.bricks), _CHUNK)]
+    steepest = max((_steepest(_above(grid, chunk)) for chunk in chunks), default=0.0)
+    keys, places, faces, begun = [], [], [], 0
+    for chunk in chunks if steepest > 0.0 else []:
+        nudged = _nudged(_above(grid, chunk), steepest)
+        owner, crossings, triangles = _march(nudged / steepest, grid, chunk)
+        key, place = _placed(owner, crossings, nudged, grid, chunk)
+        keys.append(key)
+        places.append(place)
+        faces.append(triangles + begun)
+        begun += len(key)
+    if begun == 0:
+        size = "×".join(str(n + 1) for n in grid.cells)
         raise EmptyLevelSetError(
-            f"no surface at level {level:g}: φ on the {size} grid spans [{lowest:.4g}, {highest:.4g}]. "
-            "Choose a level inside, or drop it."
+            f"no surface at level {grid.level:g}: φ on the {size} grid spans [{grid.span[0]:.4g}, "
+            f"{grid.span[1]:.4g}]. Choose a level inside, or drop it."
         )
-    crossings, faces, _, _ = marching_cubes(seen, 0.0, gradient_direction="descent", allow_degenerate=True)
-    del seen
-    index = _placed(crossings, grid.values, level, steepest)
-    vertices, faces = _two_faces_an_edge(index, faces.astype(np.int64))
-    return trimesh.Trimesh(grid.box.lower + grid.spacing * vertices, faces, process=False)
+    _, first, welded = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
+    del keys
+    vertices = np.concatenate(places)[first]
+    vertices, triangles = _two_faces_an_edge(vertices, welded[np.concatenate(faces)])
+    return trimesh.Trimesh(grid.lower + grid.spacing * vertices, triangles, process=False)
 
 
-def _slabs(values: NDArray[np.float32], level: float, overlap: int = 1) -> Iterator[NDArray[np.float64]]:
-    """φ − level in float64, a few planes at a time, so that neither precision nor memory is lost."""
-    for start in range(0, len(values), _SLAB):
-        yield values[start : start + _SLAB + overlap].astype(np.float64) - level
+def _above(grid: Grid, chunk: slice) -> NDArray[np.float64]:
+    """φ − level in float64, a few bricks at a time, so that neither precision nor memory is lost."""
+    return grid.bricks[chunk].astype(np.float64) - grid.level
 
 
-def _steepest(slab: NDArray[np.float64]) -> float:
+def _steepest(above: NDArray[np.float64]) -> float:
     """Largest difference along a crossed edge: the unit in which nearness to the level is measured."""
     largest = 0.0
-    inside = slab < 0.0
-    for axis in range(3):
+    inside = above < 0.0
+    for axis in (1, 2, 3):
         crossed = np.logical_xor(*_ends(inside, axis))
-        near, far = _ends(slab, axis)
+        near, far = _ends(above, axis)
         largest = max(largest, float(np.abs(far[crossed] - near[crossed]).max(initial=0.0)))
     return largest
 
@@ -130,24 +121,57 @@ def _ends(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
 
 
-def _nudged(values: NDArray[np.float64], steepest: float) -> NDArray[np.float64]:
-    """Values at or next to the level moved outside, by a distance float32 positions can show."""
-    return np.where(np.abs(values) < NUDGE * steepest, NUDGE * steepest, values)
+def _nudged(above: NDArray[np.float64], steepest: float) -> NDArray[np.float64]:
+    """Values at or next to the level moved outside, by a distance that no rounding hides."""
+    return np.where(np.abs(above) < NUDGE * steepest, NUDGE * steepest, above)
+
+
+def _march(
+    scaled: NDArray[np.float64], grid: Grid, chunk: slice
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """(n,) the brick of each vertex, (n, 3) its place there, and (m, 3) faces, brick by brick."""
+    seen = np.copysign(np.maximum(np.abs(scaled), _SEEN_BY_MESHER), scaled).astype(np.float32)
+    extents = np.minimum(grid.cells - grid.origins[chunk], BRICK) + 1
+    owners, crossings, faces, begun = [], [], [], 0
+    for brick, extent in enumerate(extents.tolist()):
+        values = seen[brick, : extent[0], : extent[1], : extent[2]]
+        if values.min() > 0.0 or values.max() < 0.0:
+            continue
+        vertices, triangles, _, _ = marching_cubes(
+            values, 0.0, gradient_direction="descent", allow_degenerate=True
+        )
+        owners.append(np.full(len(vertices), brick))
+        crossings.append(vertices)
+        faces.append(triangles.astype(np.int64) + begun)
+        begun += len(vertices)
+    if begun == 0:
+        return np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3), np.int64)
+    return np.concatenate(owners), np.concatenate(crossings).astype(np.float64), np.concatenate(faces)
 
 
 def _placed(
-    crossings: NDArray[np.float32], values: NDArray[np.float32], level: float, steepest: float
-) -> NDArray[np.float64]:
-    """(n, 3) vertices in grid units, each from the two nodes of its edge; those inside a cell stay."""
-    placed = crossings.astype(np.float64)
-    cell = np.floor(placed).astype(np.int64)
-    between = placed != cell
+    owner: NDArray[np.int64],
+    crossings: NDArray[np.float64],
+    nudged: NDArray[np.float64],
+    grid: Grid,
+    chunk: slice,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(n,) the edge of the grid that each vertex lies on, as one number, and (n, 3) where, in grid units.
+
+    Vertices inside a cell stay where the mesher puts them; their number is the cell's.
+    """
+    cell = np.floor(crossings).astype(np.int64)
+    between = crossings != cell
     on_edge = np.flatnonzero(between.sum(axis=1) == 1)
-    near = cell[on_edge]
-    far = near + between[on_edge]
-    start, end = (_nudged(values[tuple(n.T)].astype(np.float64) - level, steepest) for n in (near, far))
-    placed[on_edge] = near + between[on_edge] * (start / (start - end))[:, None]
-    return placed
+    near, step = cell[on_edge], between[on_edge]
+    start, end = (nudged[owner[on_edge], n[:, 0], n[:, 1], n[:, 2]] for n in (near, near + step))
+    place = crossings.copy()
+    place[on_edge] = near + step * (start / (start - end))[:, None]
+    axis = np.full(len(cell), 3)
+    axis[on_edge] = step.argmax(axis=1)
+    origin = grid.origins[chunk][owner]
+    node = np.ravel_multi_index(tuple((origin + cell).T), tuple(grid.cells + 1))
+    return 4 * node + axis, place + origin
 
 
 def _two_faces_an_edge(
@@ -158,15 +182,13 @@ def _two_faces_an_edge(
     Along such an edge four triangles meet, two in either cell; the mesher emits cell after cell, so the lower
     two belong together.
     """
-    while True:
+    while _crowded(faces, len(vertices)):
         owner = np.repeat(np.arange(len(faces)), 3)
         tail, head, opposite = (np.roll(faces, -shift, axis=1).reshape(-1) for shift in range(3))
-        key = np.minimum(tail, head) * len(vertices) + np.maximum(tail, head)
+        key = _edge_keys(tail, head, len(vertices))
         order = np.argsort(key, kind="stable")  # stable: within an edge, triangles keep the mesher's order
         _, first, count = np.unique(key[order], return_index=True, return_counts=True)
         crowded = first[count > 2]
-        if len(crowded) == 0:
-            return vertices, faces
         one, two = order[crowded], order[crowded + 1]
         taken: set[int] = set()
         chosen = np.zeros(len(crowded), bool)  # edges whose triangles no earlier edge of this round changes
@@ -190,3 +212,16 @@ def _two_faces_an_edge(
         emitted = np.concatenate([emitted, owner[one], owner[one], owner[two], owner[two]])
         faces = np.concatenate([np.delete(faces, split, axis=0), *halves])
         faces = faces[np.argsort(emitted, kind="stable")]  # halves take the place of their triangle
+    return vertices, faces
+
+
+def _crowded(faces: NDArray[np.int64], count: int) -> bool:
+    """Whether some edge has more than two faces; `count` vertices there are."""
+    keys = np.concatenate([_edge_keys(faces[:, i], faces[:, (i + 1) % 3], count) for i in range(3)])
+    keys.sort()
+    return bool((keys[2:] == keys[:-2]).any())
+
+
+def _edge_keys(tail: NDArray[np.int64], head: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """One number an edge, either way round."""
+    return np.minimum(tail, head) * count + np.maximum(tail, head)

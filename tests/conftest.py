@@ -45,10 +45,11 @@ def born() -> Callable[..., SDF]:
 
     def field(seed: int = 0, *, width: int = 32, depth: int = 4, frame: Frame | None = None) -> SDF:
         config = NetworkConfig(inputs=3, width=width, depth=depth, bias=0.1)  # kinks inside the box
-        network, lipschitz = certify(LipschitzNetwork(config, torch.Generator().manual_seed(seed)))
+        network = certify(LipschitzNetwork(config, torch.Generator().manual_seed(seed)))[0]
         frame = Frame(np.zeros(3), 1.0) if frame is None else frame
         corners = frame.to_world(np.array([[-1.15] * 3, [1.15] * 3]))
-        sdf = SDF(network, frame, 0.0, lipschitz, "solid", "untrained", Box(*corners), {"seed": seed}, {})
+        words = {"support": "solid", "support_reason": "untrained", "settings": {"seed": seed}}
+        sdf = SDF.proved(network, frame, Box(*corners), level=0.0, **words)
         middle = np.median(-sdf(np.random.default_rng(0).uniform(*corners, (1000, 3)))) / frame.scale
         return dataclasses.replace(sdf, level=float(middle))
 

@@ -124,8 +124,11 @@ def test_inputs_are_left_alone(shape: ExactSDF) -> None:
         (lambda: torus(major=1.0, minor=1.0), "`minor` must be below `major`"),
         (lambda: capsule((0, 0, np.inf), (0, 0, 0), 1.0), "`a` must be three finite numbers"),
         (lambda: capsule((0, 0, 0), (0, 0, 1), -1.0), "`radius` must be positive"),
-        (lambda: sphere()(np.zeros(3)), r"`points` must be \(n, 3\); got shape \(3,\)"),
-        (lambda: sphere().gradient(np.zeros((5, 2))), r"`points` must be \(n, 3\); got shape \(5, 2\)"),
+        (lambda: sphere()(np.zeros(3)), r"`points` must be \(n, 3\) and finite; got shape \(3,\)"),
+        (
+            lambda: sphere().gradient(np.zeros((5, 2))),
+            r"`points` must be \(n, 3\) and finite; got shape \(5, 2\)",
+        ),
     ],
 )
 def test_refusals(make: object, message: str) -> None:

@@ -21,6 +21,8 @@ PUBLIC = {
     "metrics": {"evaluate"},
     "checkpoint": {"save", "load", "CheckpointError"},
     "field": {"SDF"},
+    "csg": {"Field"},
+    "lipschitz.certificate": {"CertificateError"},
     "geometry": {"PointCloud", "Box"},
     "analytic": {"sphere", "box", "torus", "capsule"},
     "surface": {"EmptyLevelSetError"},

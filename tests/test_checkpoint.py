@@ -16,7 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ocsdf3d import checkpoint
+from ocsdf3d.analytic import Sphere, box, capsule, sphere, torus
 from ocsdf3d.checkpoint import CheckpointError, load, save
+from ocsdf3d.csg import Field
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame
 
@@ -48,6 +50,11 @@ def saved(small: SDF, tmp_path: Path) -> Path:
 def parts(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def key(tensors: dict[str, torch.Tensor], name: str) -> str:
+    """The full name of a tensor: that of its network, which is a hash, comes first."""
+    return next(full for full in sorted(tensors) if full.endswith(f".{name}"))
 
 
 def rewritten(
@@ -82,7 +89,7 @@ def test_trained_field_comes_back(trained: SDF, tmp_path: Path) -> None:
 
 def test_everything_else_comes_back(small: SDF, saved: Path) -> None:
     loaded = load(saved, device="cpu")
-    for name in ("level", "lipschitz", "support", "support_reason", "settings", "history"):
+    for name in ("level", "proof", "support", "support_reason", "settings", "history"):
         assert getattr(loaded, name) == getattr(small, name), name
     assert (loaded.frame.center == small.frame.center).all()
     assert loaded.frame.scale == small.frame.scale
@@ -96,7 +103,7 @@ def test_everything_else_comes_back(small: SDF, saved: Path) -> None:
         "network",
         "frame",
         "level",
-        "lipschitz",
+        "proof",
         "support",
         "support_reason",
         "box",
@@ -109,12 +116,12 @@ def test_the_file_describes_itself(saved: Path, small: SDF) -> None:
     """What another program needs to evaluate φ is in the header, as JSON, by name."""
     _, metadata = parts(saved)
     assert metadata["format"] == "ocsdf3d-field"
-    assert metadata["version"] == "1"
+    assert metadata["version"] == "2"
     header = json.loads(metadata["field"])
     assert header["network"] == dataclasses.asdict(small.network.config)
     assert header["frame"] == {"center": [5.1, -2.2, 9.3], "scale": 37.7}
     assert header["level"] == small.level
-    assert {"box", "lipschitz", "support", "support_reason", "settings", "history"} <= set(header)
+    assert {"kind", "box", "certificate", "support", "support_reason", "settings", "history"} <= set(header)
 
 
 def test_same_field_same_bytes(small: SDF, saved: Path, tmp_path: Path) -> None:
@@ -152,11 +159,11 @@ def test_one_bit_flipped_anywhere(mask: int, saved: Path, tmp_path: Path) -> Non
             load(path)
 
 
-@pytest.mark.parametrize("version", ["2", "10", "0", "", "1.0", "-1", "²"])
+@pytest.mark.parametrize("version", ["3", "10", "0", "", "1.0", "-1", "²"])
 def test_version(version: str, saved: Path) -> None:
     tensors, metadata = parts(saved)
     save_file(tensors, saved, metadata={**metadata, "version": version})
-    with pytest.raises(CheckpointError, match=r"field format version .*; this ocsdf3d reads up to 1"):
+    with pytest.raises(CheckpointError, match=r"field format version .*; this ocsdf3d reads up to 2"):
         load(saved)
 
 
@@ -195,24 +202,109 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_weights_above_the_bound(saved: Path) -> None:
     """1 % more on one layer, and a checksum that fits: only the proof can tell."""
     tensors, metadata = parts(saved)
-    for name in ("entry", "square", "head"):
+    for name in (key(tensors, "entry"), key(tensors, "square"), key(tensors, "head")):
         forged = rewritten(saved, {**tensors, name: tensors[name] * 1.01}, metadata)
-        with pytest.raises(CheckpointError, match=r"forged\.safetensors: the weights have the bound 1\.0"):
+        with pytest.raises(CheckpointError, match=r"forged\.safetensors: not certified: .* the bound 1\.0"):
             load(forged)
-    load(rewritten(saved, {**tensors, "offset": tensors["offset"] + 1.0}, metadata))  # a shift is harmless
 
 
-def test_the_stated_bound_is_not_believed(saved: Path, small: SDF) -> None:
+@pytest.mark.parametrize("name", ["entry", "square", "head", "biases", "offset"])
+def test_one_altered_weight_is_caught(name: str, saved: Path) -> None:
+    """One part in a thousand, which no bound can tell, and a checksum that fits: the hash tells."""
     tensors, metadata = parts(saved)
-    header = {**json.loads(metadata["field"]), "lipschitz": 0.1}
-    assert load(rewritten(saved, tensors, metadata, header)).lipschitz == small.lipschitz
+    altered = tensors[key(tensors, name)].clone()
+    altered.reshape(-1)[0] = altered.reshape(-1)[0] * 0.999 - 1e-6
+    with pytest.raises(
+        CheckpointError, match=r"not certified: the (file's certificate has hash|weights have the bound)"
+    ):
+        load(rewritten(saved, {**tensors, key(tensors, name): altered}, metadata))
+
+
+def test_the_stated_certificate_is_not_believed(saved: Path, small: SDF) -> None:
+    tensors, metadata = parts(saved)
+    header = json.loads(metadata["field"])
+    better = {**header["certificate"], "lipschitz": 0.1, "rounding": 0.0, "proved": 0.0}
+    loaded = load(rewritten(saved, tensors, metadata, {**header, "certificate": better}), device="cpu")
+    assert loaded.certificate == small.certificate
+    for name, value in {"version": 2, "dtype": "float64", "hash": "0" * 64}.items():
+        other = {**header, "certificate": {**header["certificate"], name: value}}
+        with pytest.raises(CheckpointError, match=f"not certified: .* {name}"):
+            load(rewritten(saved, tensors, metadata, other))
+
+
+def test_a_file_of_the_first_version_is_proved_anew(saved: Path, small: SDF) -> None:
+    tensors, metadata = parts(saved)
+    header = {
+        k: v for k, v in json.loads(metadata["field"]).items() if k not in ("kind", "number", "certificate")
+    }
+    old = {name.split(".")[1]: value for name, value in tensors.items()}
+    loaded = load(
+        rewritten(saved, old, {**metadata, "version": "1"}, {**header, "lipschitz": 0.5}), device="cpu"
+    )
+    assert loaded.certificate == small.certificate
+    assert (loaded(POINTS) == small(POINTS)).all()
+
+
+def test_a_field_of_float64_comes_back(small: SDF, tmp_path: Path) -> None:
+    exact = small.astype("float64")
+    loaded = load(save(tmp_path / "exact.safetensors", exact), device="cpu")
+    assert loaded.certificate == exact.certificate
+    assert loaded.certificate["dtype"] == "float64"
+    assert (loaded(POINTS) == exact(POINTS)).all()
+
+
+# ------------------------------------------------------------------------------------------------ trees
+
+
+def tree(small: SDF, other: SDF) -> Field:
+    """Every kind of node, and leaves of every kind, one of them twice."""
+    shapes = sphere(3.0, (1, 2, 3)) | box((1, 2, 3)) & torus(2.0, 0.5) | capsule((0, 0, 0), (1, 1, 1), 0.3)
+    both = (small - shapes.scale(2.0)).offset(0.1) | (~other).shell(0.5)
+    return both.move((1.0, -2.0, 3.0)) - small
+
+
+def test_a_tree_comes_back(small: SDF, born: Born, tmp_path: Path) -> None:
+    field = tree(small, born(seed=1, width=8, depth=2))
+    path = save(tmp_path / "tree.safetensors", field)
+    loaded = load(path, device="cpu")
+    assert (loaded(POINTS) == field(POINTS)).all()
+    assert loaded.certificate == field.certificate
+    assert (loaded.box.lower == field.box.lower).all()
+    assert save(tmp_path / "again.safetensors", loaded).read_bytes() == path.read_bytes()
+
+
+def test_a_tree_that_is_altered(small: SDF, born: Born, tmp_path: Path) -> None:
+    saved = save(tmp_path / "tree.safetensors", tree(small, born(seed=1, width=8, depth=2)))
+    tensors, metadata = parts(saved)
+    head = key(tensors, "head")
+    with pytest.raises(CheckpointError, match="not certified"):
+        load(rewritten(saved, {**tensors, head: tensors[head] * 0.999}, metadata))
+    header = json.loads(metadata["field"])
+    for changed in (
+        {**header, "kind": "exclusion"},
+        {**header, "parts": header["parts"][:1]},
+        {**header, "settings": {"by": [1, 2, 3]}},
+        {**header, "parts": [{"kind": "cone", "settings": {}}, header["parts"][1]]},
+        {**header, "parts": [{"kind": "sphere", "settings": {"size": 1}}, header["parts"][1]]},
+    ):
+        with pytest.raises(CheckpointError, match="the field is not understood"):
+            load(rewritten(saved, tensors, metadata, changed))
+
+
+def test_other_callables_are_not_saved(tmp_path: Path) -> None:
+    class Foreign(Sphere):
+        """A shape that no file knows."""
+
+    save(tmp_path / "sphere.safetensors", sphere())
+    with pytest.raises(TypeError, match="`field` must be an SDF, an exact shape or CSG of them; got Foreign"):
+        save(tmp_path / "foreign.safetensors", Foreign(np.zeros(3), 1.0))
 
 
 @pytest.mark.parametrize("name", ["entry", "square", "head", "biases", "offset"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(name: str, value: float, saved: Path) -> None:
     tensors, metadata = parts(saved)
-    tensors[name].reshape(-1)[0] = value
+    tensors[key(tensors, name)].reshape(-1)[0] = value
     with pytest.raises(CheckpointError):
         load(rewritten(saved, tensors, metadata))
 
@@ -243,12 +335,13 @@ def test_headers_that_are_not_understood(saved: Path) -> None:
 
 def test_tensors_that_are_not_understood(saved: Path) -> None:
     tensors, metadata = parts(saved)
-    lacking = {name: value for name, value in tensors.items() if name != "biases"}
-    for changed in (lacking, {**tensors, "more": torch.zeros(1)}, {**tensors, "head": torch.zeros(9)}):
+    lacking = {name: value for name, value in tensors.items() if not name.endswith("biases")}
+    more = ({**tensors, name: torch.zeros(1)} for name in ("more", key(tensors, "head") + "er", "1.head"))
+    for changed in (lacking, *more, {**tensors, key(tensors, "head"): torch.zeros(9)}):
         with pytest.raises(CheckpointError, match="the field is not understood"):
             load(rewritten(saved, changed, metadata))
     half = {name: value.to(torch.bfloat16) for name, value in tensors.items()}  # NumPy has no such type
-    with pytest.raises(CheckpointError, match="the weights have the bound"):  # rounding to 8 bits: 1.00x
+    with pytest.raises(CheckpointError, match="not certified: no proof covers arithmetic in bfloat16"):
         load(rewritten(saved, half, metadata))
 
 

@@ -7,6 +7,7 @@ options, streams and signals are the real ones.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -27,10 +28,12 @@ import numpy as np
 import pytest
 import trimesh
 
+from ocsdf3d import analytic, checkpoint
 from ocsdf3d.cli import build_parser, doctor, main, outputs
 from ocsdf3d.cli.console import describe, human_bytes, plain
 from ocsdf3d.cli.interrupt import Interrupt
 from ocsdf3d.cli.progress import Progress, figures_text
+from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.lipschitz.network import NetworkConfig
@@ -52,7 +55,6 @@ class Ball:
     frame = Frame(np.zeros(3), 1.0)
     network = SimpleNamespace(config=NetworkConfig(inputs=3), head=SimpleNamespace(dtype="torch.float32"))
     settings = MappingProxyType({"preset": "fast", "seed": 0, "outliers": 0})
-    certificate = MappingProxyType({"lipschitz": lipschitz, "rounding": rounding, "dtype": "float32"})
 
     def __init__(self) -> None:
         self.history: dict[str, Any] = {
@@ -70,14 +72,23 @@ class Ball:
         resolution: int = 200,
         offset: float = 0.0,
         dense: bool = False,
+        complete: float | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> trimesh.Trimesh:
-        self.meshed.append({"resolution": resolution, "offset": offset, "dense": dense})
+        self.meshed.append({"resolution": resolution, "offset": offset, "dense": dense, "complete": complete})
         if progress is not None:
             progress(1000, 1000)
         mesh = trimesh.creation.icosphere(subdivisions=2, radius=1.0 + offset)
-        mesh.metadata.update(evaluations=1000, dense_evaluations=resolution**3)
+        mesh.metadata.update(
+            resolution=resolution, evaluations=1000, dense_evaluations=resolution**3, blocks=10, undecided=20
+        )
+        proof = {"complete": True, "eps": complete, "largest": 0.25, "clusters": 2, "evaluations": 7}
+        mesh.metadata.update(lipschitz=1.0, rounding=5e-6, completeness=proof if complete else None)
         return mesh
+
+    def astype(self, dtype: str) -> Ball:
+        self.meshed.append({"dtype": dtype})
+        return self
 
 
 @pytest.fixture
@@ -251,7 +262,9 @@ GIVEN = {  # flag → (value on the command line, `fit` keyword, what `fit` gets
     "--device": ("cpu", "device", "cpu", "auto"),
     "--seed": ("7", "seed", 7, 0),
 }
-ELSEWHERE = {"--help", "--output", "--resolution", "--save", "--json", "--quiet", "--verbose"}  # tested below
+ELSEWHERE = {  # tested below
+    *("--help", "--output", "--resolution", "--complete", "--save", "--json", "--quiet", "--verbose"),
+}
 
 
 @pytest.mark.parametrize("flag", GIVEN)
@@ -290,8 +303,28 @@ def test_fit_gets_what_the_file_holds(cloud: Path, fits: list[SimpleNamespace]) 
 
 def test_resolution_reaches_the_mesher(cloud: Path, fits: list[SimpleNamespace]) -> None:
     assert run("reconstruct", cloud, "-q") == 0
-    assert run("reconstruct", cloud, "-q", "--resolution", "64") == 0
+    assert run("reconstruct", cloud, "-q", "--resolution", "64", "--complete", "0.25") == 0
     assert [made.sdf.meshed[0]["resolution"] for made in fits] == [200, 64]
+    assert [made.sdf.meshed[0]["complete"] for made in fits] == [None, 0.25]
+
+
+def test_a_proof_that_fails_does_not_lose_the_training(
+    cloud: Path, fits: list[SimpleNamespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    mesh = Ball.mesh
+
+    def incomplete(self: Ball, **options: Any) -> trimesh.Trimesh:
+        if options["complete"] is not None:
+            raise ValueError("not complete at 1595 nodes: a piece 0.4 wide may have been missed")
+        return mesh(self, **options)
+
+    monkeypatch.setattr(Ball, "mesh", incomplete)
+    out = tmp_path / "out.ply"
+    assert run("reconstruct", cloud, "-o", out, "-q", "--complete", "0.25", "--json") == 1
+    said = capsys.readouterr()
+    assert one_object(said.out)["receipt"]["completeness"] is None
+    assert "is written, but not complete at 1595 nodes" in said.err
+    assert len(trimesh.load(out).faces) == 320
 
 
 # --- reconstruct: what comes out
@@ -325,7 +358,9 @@ def test_json_is_one_object_with_the_promised_names(
     out = tmp_path / "out.obj"
     assert run("reconstruct", cloud, "-o", out, "--seed", 3, "--json") == 0
     figures = one_object(capsys.readouterr().out)
-    seconds = figures.pop("seconds")
+    seconds, receipt = figures.pop("seconds"), figures.pop("receipt")
+    assert (receipt["blocks"], receipt["undecided"], receipt["rounding"]) == (10, 20, 5e-6)
+    assert fits[0].sdf.history["mesh"] == receipt  # and it is saved with the field
     assert figures == {
         "mesh": str(out),
         "field": None,
@@ -774,32 +809,121 @@ def test_mesh_hands_its_options_on(
     first = one_object(capsys.readouterr().out)
     assert (first["mesh"], first["field"], first["faces"]) == (str(out), str(field.path), 320)
     out.unlink()
+    assert first["receipt"] == {
+        "lipschitz": 1.0,
+        "rounding": 5e-6,
+        "resolution": 200,
+        "evaluations": 1000,
+        "dense_evaluations": 8_000_000,
+        "blocks": 10,
+        "undecided": 20,
+        "completeness": None,
+    }
     options = ["--resolution", "50", "--offset", "-1e-3", "--dense", "--device", "cpu"]
     assert run("mesh", field.path, "-o", out, *options) == 0
     assert "162 vertices" in capsys.readouterr().out
+    assert run("mesh", field.path, "-o", out, "--complete", "0.5", "--dtype", "float64") == 0
+    assert "no piece of the surface larger than 0.5 keeps clear" in capsys.readouterr().out
     assert field.sdf.meshed == [
-        {"resolution": 200, "offset": 0.0, "dense": False},
-        {"resolution": 50, "offset": -0.001, "dense": True},
+        {"resolution": 200, "offset": 0.0, "dense": False, "complete": None},
+        {"resolution": 50, "offset": -0.001, "dense": True, "complete": None},
+        {"dtype": "float64"},
+        {"resolution": 200, "offset": 0.0, "dense": False, "complete": 0.5},
     ]
-    assert field.devices == ["auto", "cpu"]
+    assert field.devices == ["auto", "cpu", "auto"]
+    assert run("mesh", field.path, "-o", out, "--complete", "0.5", "--dense") == 1
+    assert "leave --dense out" in capsys.readouterr().err
 
 
-def test_info_tells_what_the_field_is(field: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    field.sdf.history["curves"] = {"loss": [float(n) for n in range(40, 0, -1)]}
-    assert run("info", field.path, "--json") == 0
+def test_info_tells_what_the_field_is(
+    born: Callable[..., SDF], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves = {"loss": [float(n) for n in range(40, 0, -1)]}
+    sdf = dataclasses.replace(born(), history={"steps": 64, "curves": curves})
+    path = checkpoint.save(tmp_path / "born.safetensors", sdf)
+    assert run("info", path, "--json") == 0
     found = one_object(capsys.readouterr().out)
-    assert found["certificate"] == {"lipschitz": 0.9990234375, "rounding": 5e-6, "dtype": "float32"}
+    assert found["certified"] is True
+    for name in ("lipschitz", "rounding", "basis", "dtype", "hash"):
+        assert found[name] == sdf.certificate[name]
+    assert found["kind"] == "trained"
     assert found["frame"] == {"center": [0.0, 0.0, 0.0], "scale": 1.0}
-    assert found["network"]["depth"] == NetworkConfig(inputs=3).depth
-    assert found["settings"] == {"preset": "fast", "seed": 0, "outliers": 0}
-    assert (found["support"], found["level"], found["lipschitz"]) == ("solid", 0.015625, 0.9990234375)
-    assert found["box"] == {"lower": [-1.2] * 3, "upper": [1.2] * 3}
+    assert found["network"]["depth"] == 4
+    assert found["settings"] == {"seed": 0}
+    assert (found["support"], found["level"]) == ("solid", sdf.level)
+    assert found["box"] == {"lower": [-1.15] * 3, "upper": [1.15] * 3}
     assert found["history"]["steps"] == 64
     assert len(found["history"]["curves"]["loss"]) == 40
-    assert run("info", field.path) == 0
+    assert run("info", path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "certificate.lipschitz: 0.9990234375" in lines
+    assert f"lipschitz: {sdf.lipschitz}" in lines
+    assert "certified: True" in lines
     assert "history.curves.loss: 40.0 … 1.0 (40 values)" in lines
+
+
+def test_info_of_a_tree(born: Callable[..., SDF], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint.save(tmp_path / "bitten.safetensors", born() - analytic.sphere(0.3))
+    assert run("info", path, "--json") == 0
+    found = one_object(capsys.readouterr().out)
+    assert (found["certified"], found["kind"], found["lipschitz"]) == (True, "difference", 1.0)
+    assert [part["kind"] for part in found["parts"]] == ["trained", "sphere"]
+    assert found["parts"][1]["settings"] == {"center": [0.0, 0.0, 0.0], "radius": 0.3}
+
+
+def test_info_of_altered_weights_says_not_certified(
+    born: Callable[..., SDF], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint.save(tmp_path / "born.safetensors", born())
+    contents = bytearray(path.read_bytes())
+    contents[-5] ^= 1
+    path.write_bytes(contents)
+    assert run("info", path, "--json") == 1
+    said = capsys.readouterr()
+    found = one_object(said.out)
+    assert found["certified"] is False
+    assert "not certified" in found["reason"]
+    assert len(said.err.splitlines()) == 1
+    assert run("info", path) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_measure_tells_what_is_proved(
+    born: Callable[..., SDF], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exact shapes in files: the truth is known."""
+    ball = checkpoint.save(tmp_path / "ball.safetensors", analytic.sphere(1.0))
+    other = checkpoint.save(tmp_path / "other.safetensors", analytic.sphere(0.5, (2.0, 0.0, 0.0)))
+    directions = np.random.default_rng(0).normal(size=(200, 3))
+    points = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    points[:190] *= 1.0 + 1e-3 * np.random.default_rng(1).normal(size=(190, 1))
+    points[190:] *= 1.2
+    np.save(tmp_path / "scan.npy", points)
+    out = tmp_path / "bars.ply"
+    told = ["--points", tmp_path / "scan.npy", "-o", out, "--against", other, "--resolution", "64"]
+    assert run("measure", ball, *told, "--json") == 0
+    found = one_object(capsys.readouterr().out)
+    assert found["certificate"]["certified"] is True
+    assert found["volume"]["lower"] < 4 / 3 * np.pi < found["volume"]["upper"]
+    assert found["clearance"]["lower"] < 0.5 <= found["clearance"]["upper"] < 0.501
+    assert found["points"]["count"] == 200
+    assert found["points"]["outliers"] == pytest.approx(10, abs=2)  # 2 clean points in 1000 may be called so
+    assert found["points"]["lower"]["max"] == pytest.approx(0.2, abs=1e-6)
+    assert found["points"]["upper"]["max"] == pytest.approx(0.2, abs=1e-6)
+    assert sum(found["points"]["histogram"]["counts"]) == 200
+    data = trimesh.load(out).metadata["_ply_raw"]["vertex"]["data"]
+    distance = np.abs(np.linalg.norm(points, axis=1) - 1.0)
+    assert (data["lower"].reshape(-1) <= distance + 1e-12).all()
+    assert (data["upper"].reshape(-1) >= distance - 1e-12).all()
+    assert data["outlier"].reshape(-1)[190:].all()
+    assert (data["radius"].reshape(-1)[190:] > 0.15).all()
+    assert run("measure", ball, *told) == 0
+    lines = capsys.readouterr().out
+    assert "volume: from 4.1" in lines
+    assert "gap: from 0.49" in lines
+    assert run("measure", ball, "-o", tmp_path / "x.ply") == 1
+    assert "give --points" in capsys.readouterr().err
+    assert run("measure", ball, "--against", ball) == 0
+    assert "gap: contact" in capsys.readouterr().out
 
 
 def test_query_writes_one_value_a_point(

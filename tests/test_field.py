@@ -14,11 +14,12 @@ import torch
 
 from ocsdf3d import checkpoint, grid
 from ocsdf3d.analytic import Cuboid
-from ocsdf3d.field import FLOAT32_ROUNDING, ROWS, SDF
+from ocsdf3d.field import ROWS, SDF
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box
 from ocsdf3d.grid import ResolutionError
 from ocsdf3d.lipschitz.bound import certify
+from ocsdf3d.lipschitz.certificate import CertificateError
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.surface import EmptyLevelSetError
 
@@ -135,11 +136,16 @@ def test_values_do_not_depend_on_the_batch(trained: SDF) -> None:
     assert (trained(x[:1000]) == values[:1000]).all()
 
 
+def unit_field(network: LipschitzNetwork) -> SDF:
+    words = {"support": "solid", "support_reason": ""}
+    return SDF.proved(network, Frame(np.zeros(3), 1.0), Box([-1.15] * 3, [1.15] * 3), level=0.0, **words)
+
+
 def rounding_of(network: LipschitzNetwork, n: int = 30_000) -> float:
     """Largest difference between float32, as `SDF` computes it, and float64, over the domain; unit frame."""
     exact = copy.deepcopy(network).double()
     unit = np.random.default_rng(0).uniform(-1.15, 1.15, (n, 3))
-    sdf = SDF(network, Frame(np.zeros(3), 1.0), 0.0, 1.0, "solid", "", Box([-1.15] * 3, [1.15] * 3))
+    sdf = unit_field(network)
     with torch.no_grad():
         reference = np.concatenate([exact(torch.as_tensor(u)).numpy() for u in np.split(unit, 30)])
     return float(np.abs(-sdf(unit) - reference).max())
@@ -153,14 +159,93 @@ def test_rounding_of_untrained_networks() -> None:
         NetworkConfig(inputs=3, activation="full_sort", constraint="bjorck", bias=0.0),
     ):
         network = certify(LipschitzNetwork(config, torch.Generator().manual_seed(0)))[0]
-        assert rounding_of(network, 6000) <= FLOAT32_ROUNDING / 5  # measured: up to 4e-7
+        assert rounding_of(network, 6000) <= unit_field(network).rounding / 5  # measured: up to 4e-7
 
 
 def test_rounding_of_a_trained_network(trained: SDF) -> None:
     largest = rounding_of(trained.network)
-    assert largest <= FLOAT32_ROUNDING / 5  # measured: 4.5e-7
+    assert largest <= trained.rounding / trained.frame.scale / 5  # measured: 4.5e-7
     assert largest > 1e-8  # float32 it was
-    assert trained.rounding == FLOAT32_ROUNDING * trained.frame.scale
+    assert trained.rounding == pytest.approx(5e-6 * trained.frame.scale, rel=1e-3)
+    assert trained.certificate["basis"] == "measured"
+
+
+def test_rounding_in_float64_is_proved_and_small(trained: SDF) -> None:
+    exact = trained.astype("float64")
+    assert exact.certificate["basis"] == "proved"
+    assert exact.rounding == pytest.approx(exact.certificate["proved"], rel=0.1)
+    assert exact.rounding < 1e-11 * trained.frame.scale  # 8 layers of 128: 130 u a layer, times norms of |W|
+    x = inside_box(trained, 2000)
+    # Twice the a-priori bound of float32 as well: weak, and true.
+    assert np.abs(exact(x) - trained(x)).max() <= trained.certificate["proved"]
+    assert np.abs(exact(x) - trained(x)).max() <= trained.rounding + exact.rounding
+    assert exact.astype("float32").certificate == trained.certificate
+
+
+def test_rounding_grows_with_the_distance(born: Born) -> None:
+    sdf = born(frame=MOVED)
+    near, far = sdf.rounding_within(sdf.box), sdf.rounding_within(sdf.box.expanded(100.0 * sdf.box.longest))
+    assert 100.0 * near < far < 400.0 * near
+    x = np.random.default_rng(0).uniform(-1, 1, (3000, 3)) * 100.0 * sdf.box.longest + MOVED.center
+    assert np.abs(sdf.astype("float64")(x) - sdf(x)).max() < far
+
+
+# ------------------------------------------------------------------------------------- the certificate
+
+
+def test_certificate_of_a_field(trained: SDF) -> None:
+    found = trained.certificate
+    assert found["certified"] is True
+    assert found["dtype"] == "float32"
+    assert found["lipschitz"] == trained.lipschitz
+    assert len(found["hash"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda network: network.head.mul_(1.0 + 1e-6), "the weights are not those of the certificate"),
+        (lambda network: network.biases[0, 0].add_(1e-6), "the weights are not those of the certificate"),
+        (lambda network: network.bfloat16(), "the certificate is for float32, the weights are bfloat16"),
+        (lambda network: network.half(), "the certificate is for float32, the weights are float16"),
+        (lambda network: network.double(), "the certificate is for float32, the weights are float64"),
+    ],
+)
+def test_changed_weights_are_not_certified(change: Callable, reason: str, born: Born) -> None:
+    sdf = copy.deepcopy(born())
+    assert sdf.certificate["certified"]
+    with torch.no_grad():
+        change(sdf.network)
+    assert sdf.certificate["certified"] is False
+    assert reason in sdf.certificate["reason"]
+    for promise in (
+        lambda: sdf.mesh(16),
+        lambda: sdf.trace([[0.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]),
+        lambda: sdf.inside([[0.0, 0.0, 0.0]]),
+        lambda: sdf.volume(8),
+        lambda: checkpoint.save("never.safetensors", sdf),
+    ):
+        with pytest.raises(CertificateError, match="not certified"):
+            promise()
+
+
+def test_products_of_fewer_bits_are_not_certified(born: Born) -> None:
+    sdf = born()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert "fewer bits" in sdf.certificate["reason"]
+        assert sdf.astype("float64").certificate["certified"]  # which they do not touch
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert sdf.certificate["certified"]
+
+
+def test_types_below_float32_are_refused(born: Born) -> None:
+    for dtype in ("bfloat16", "float16", "int8"):
+        with pytest.raises(ValueError, match=f"`dtype` must be float32 or float64; got '{dtype}'"):
+            born().astype(dtype)
+    with pytest.raises(CertificateError, match="no proof covers arithmetic in bfloat16"):
+        unit_field(copy.deepcopy(born().network).bfloat16())
 
 
 # ---------------------------------------------------------------------------------------------- meshes
@@ -183,8 +268,8 @@ def test_negative_control_too_small_a_bound_loses_surface(trained: SDF) -> None:
         sampled = grid.sample(
             lambda x: 3.0 * trained(x), region, 48, lipschitz=declared, allowance=3 * trained.rounding
         )
-        negative = sampled.values < 0.0
-        counts[declared] = sum(int(np.diff(negative, axis=axis).sum()) for axis in range(3))
+        negative = sampled.bricks < 0.0
+        counts[declared] = sum(int(np.diff(negative, axis=axis).sum()) for axis in (1, 2, 3))
     assert counts[3.0] == counts[None]
     assert counts[1.0] != counts[None]
 
@@ -236,7 +321,7 @@ def test_too_few_nodes(trained: SDF, resolution: int) -> None:
 
 
 def test_more_memory_than_there_is(trained: SDF, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid, "free_memory", lambda *_: 1000)
+    monkeypatch.setattr(grid, "free_memory", lambda: 1000)
     with pytest.raises(ResolutionError):
         trained.mesh(resolution=64)
 
@@ -257,7 +342,9 @@ def test_progress_of_a_mesh(trained: SDF) -> None:
 def test_bad_points_are_refused(born: Born, points: object) -> None:
     sdf = born()
     for ask in (sdf, sdf.gradient):
-        with pytest.raises(ValueError, match=r"`points` must be \(n, 3\) and finite; got shape"):
+        with pytest.raises(
+            ValueError, match=r"`points` must be (\(n, 3\) and finite; got shape|finite; row 0 is)"
+        ):
             ask(points)
 
 

@@ -12,8 +12,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: object) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: object) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    assert len(snippets) == 2
     # The preset `default` takes a minute a call; here every call need only exist and do what is printed.
     from ocsdf3d import presets
 
@@ -21,12 +22,15 @@ def test_the_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny:
     shutil.copytree(REPOSITORY / "assets", tmp_path / "assets")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(snippet, names)
+    exec("\n".join(snippets), names)
     import ocsdf3d as oc
 
     assert names["mesh"].is_watertight  # type: ignore[attr-defined]
     assert len(oc.read("thicker.ply").faces) > 0
     assert oc.load("kitten.safetensors").lipschitz <= 1.0
+    assert oc.read("bitten.ply").is_watertight
+    assert names["hits"].hit.shape == names["inside"].shape == (1,)  # type: ignore[attr-defined]
+    assert names["on_surface"].converged.mean() > 0.9  # type: ignore[attr-defined]
 
 
 def test_what_it_links_to_exists() -> None:

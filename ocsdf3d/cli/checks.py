@@ -1,12 +1,15 @@
-"""What can be refused before the work: a device that is not there, a grid that does not fit into memory."""
+"""What can be refused before the work: a device that is absent, a grid too large for memory, a bad field."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import argparse
+
     import trimesh
 
+    from ocsdf3d.csg import Field
     from ocsdf3d.geometry import Box, PointCloud
 
 
@@ -43,7 +46,7 @@ def domain_of(shape: trimesh.Trimesh | PointCloud, preset: str) -> Box:
     return box_of(shape).expanded(chosen.grow * Frame.around(points, chosen.frame).scale)
 
 
-def memory(box: Box, resolution: int) -> None:
+def memory(box: Box, resolution: int, *, dense: bool = False) -> None:
     """Refuse a grid over `box` that needs more memory than is free.
 
     Raises
@@ -54,4 +57,12 @@ def memory(box: Box, resolution: int) -> None:
     from ocsdf3d import grid
 
     if box.longest > 0.0:  # points without extent are refused later, by what they are
-        grid.check_memory(box, resolution)
+        grid.check_memory(box, resolution, dense=dense)
+
+
+def saved_field(path: str, args: argparse.Namespace) -> Field:
+    """A saved field, on the device and in the arithmetic that `--device` and `--dtype` ask for."""
+    from ocsdf3d import checkpoint
+
+    found = checkpoint.load(path, device=args.device)
+    return found if args.dtype is None else found.astype(args.dtype)

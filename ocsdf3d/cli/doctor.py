@@ -196,9 +196,9 @@ def _threads() -> dict[str, Any]:
 
 
 def _free_memory() -> dict[str, Any]:
-    from ocsdf3d import grid
+    from ocsdf3d import memory
 
-    return {"bytes": grid.free_memory()}
+    return {"bytes": memory.free_memory()}
 
 
 def _self_check() -> dict[str, Any]:
@@ -212,10 +212,9 @@ def _self_check() -> dict[str, Any]:
     sampled = grid.sample(sphere, sphere.box.expanded(0.1), 32, lipschitz=1.0)
     mesh = surface.extract(sampled)
     miss = float(np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1.0).max())
-    step = float(sampled.box.longest) / (max(sampled.values.shape) - 1)
     if not mesh.is_watertight or mesh.euler_number != 2 or mesh.volume <= 0.0:
         raise ValueError("the mesh of an exact sphere is not a closed sphere with its faces outward")
-    if miss > step * step / (8.0 * (1.0 - step)) + 1e-5:  # chord against arc, plus float32
+    if miss > sampled.spacing**2 / (8.0 * (1.0 - sampled.spacing)) + 1e-5:  # chord against arc, plus float32
         raise ValueError(f"the mesh of an exact sphere misses it by {miss:.2g}")
     return {
         "detail": "an exact sphere meshes closed and round",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import outputs
 from .console import emit, flattened, plain
 from .interrupt import Interrupt
 from .options import add_reporting
+
+if TYPE_CHECKING:
+    from ocsdf3d.csg import Field
 
 LONGEST_LIST = 6  # two corners of a box are shown whole, the curves of training are not
 
@@ -32,24 +35,33 @@ def run(args: argparse.Namespace) -> int:
     from ocsdf3d import checkpoint
 
     with Interrupt():
-        sdf = checkpoint.load(args.field, device="cpu")
-    figures = plain(
-        {
-            "field": args.field,
-            "support": sdf.support,
-            "support_reason": sdf.support_reason,
-            "level": sdf.level,
-            "lipschitz": sdf.lipschitz,
-            "certificate": sdf.certificate,
-            "frame": sdf.frame,
-            "box": sdf.box,
-            "network": sdf.network.config,
-            "settings": sdf.settings,
-            "history": sdf.history,
-        }
-    )
+        try:
+            field = checkpoint.load(args.field, device="cpu")
+        except checkpoint.CheckpointError as error:
+            if args.json:  # machines get the object as well as the exit code and the line
+                emit({"field": args.field, "certified": False, "reason": str(error)}, [], as_json=True)
+            raise
+    figures = plain({"field": args.field, **field.certificate, **_described(field)})
     emit(figures, [f"{name}: {_shown(value)}" for name, value in flattened(figures)], as_json=args.json)
     return 0
+
+
+def _described(field: Field) -> dict[str, Any]:
+    """What a field is: for CSG what its parts are."""
+    from ocsdf3d.csg import Node
+    from ocsdf3d.field import SDF
+
+    if isinstance(field, SDF):
+        names = ("support", "support_reason", "level", "frame", "box", "settings", "history")
+        return {
+            "kind": field.kind,
+            **{name: getattr(field, name) for name in names},
+            "network": field.network.config,
+        }
+    described = {"kind": field.kind, "box": field.box, "settings": field.settings}
+    if isinstance(field, Node):
+        described["parts"] = [_described(part) for part in field.parts]
+    return described
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from . import checks, outputs
 from .console import emit
 from .interrupt import Interrupt
-from .options import add_device, add_reporting, number, whole
+from .options import add_complete, add_device, add_dtype, add_reporting, number, whole
 from .progress import Progress
 
 
@@ -44,6 +44,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="evaluate every grid node (default: skip blocks proved to hold no surface)",
     )
+    add_complete(parser)
+    add_dtype(parser)
     add_device(parser)
     add_reporting(parser)
     parser.set_defaults(run=run)
@@ -52,20 +54,23 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load, mesh, write."""
     begun = time.perf_counter()
+    if args.complete is not None and args.dense:
+        raise ValueError("--complete is a proof about the sparse grid; leave --dense out")
     outputs.check_input(args.field)
     out = outputs.check(args.output, inputs=[args.field])
     checks.device(args.device)
 
-    from ocsdf3d import checkpoint, io
+    from ocsdf3d import io
 
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
-        sdf = checkpoint.load(args.field, device=args.device)
-        checks.memory(sdf.box, args.resolution)
+        sdf = checks.saved_field(args.field, args)
+        checks.memory(sdf.box, args.resolution, dense=args.dense)
         loaded = time.perf_counter() - begun
         mesh = sdf.mesh(
             resolution=args.resolution,
             offset=args.offset,
             dense=args.dense,
+            complete=args.complete,
             progress=lambda done, total: progress("mesh", done, total, {}),
         )
         meshed = time.perf_counter() - begun - loaded
@@ -75,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         "mesh": out,
         "field": args.field,
         **outputs.mesh_figures(mesh),
-        "resolution": args.resolution,
+        "resolution": mesh.metadata["resolution"],
         "offset": args.offset,
         "dense": args.dense,
         "support": sdf.support,
@@ -89,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     }
     lines = [
         outputs.mesh_line(figures),
-        f"offset {args.offset:g}, resolution {args.resolution}, {figures['evaluations']:,} evaluations"
+        f"offset {args.offset:g}, resolution {figures['resolution']}, {figures['evaluations']:,} evaluations"
         f" (dense {figures['dense_evaluations']:,}), {meshed:.1f} s",
+        *outputs.complete_lines(figures),
     ]
     emit(figures, lines, as_json=args.json)
     return 0

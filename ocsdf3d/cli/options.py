@@ -99,6 +99,27 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_complete(parser: argparse.ArgumentParser) -> None:
+    """Add `--complete`."""
+    parser.add_argument(
+        "--complete",
+        type=positive,
+        metavar="EPS",
+        help="double the resolution until it is proved that no piece of the surface larger than EPS was"
+        " missed, in world units (default: keep --resolution)",
+    )
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add `--dtype`."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="arithmetic of networks: the rounding allowance of float64 is proved, that of float32 measured;"
+        " float64 takes about twice as long (default: as saved)",
+    )
+
+
 def add_reporting(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, `-q` and `-v`."""
     parser.add_argument(

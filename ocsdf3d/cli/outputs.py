@@ -126,7 +126,25 @@ def mesh_figures(mesh: trimesh.Trimesh) -> dict[str, Any]:
         "euler": int(mesh.euler_number),
         "evaluations": mesh.metadata["evaluations"],
         "dense_evaluations": mesh.metadata["dense_evaluations"],
+        "receipt": receipt(mesh),
     }
+
+
+def receipt(mesh: trimesh.Trimesh) -> dict[str, Any]:
+    """What was proved while the mesh was made, ready for JSON; it also goes into a saved field's history."""
+    names = ("lipschitz", "rounding", "resolution", "evaluations", "dense_evaluations", "blocks", "undecided")
+    return {name: mesh.metadata[name] for name in (*names, "completeness")}
+
+
+def complete_lines(figures: dict[str, Any]) -> list[str]:
+    """What `--complete` proved, for people."""
+    proof, resolution = figures["receipt"]["completeness"], figures["receipt"]["resolution"]
+    if proof is None:
+        return []
+    return [
+        f"complete: at {resolution} nodes no piece of the surface larger than {proof['eps']:g} keeps clear of"
+        f" the mesh ({proof['clusters']} smaller places undecided, the largest {proof['largest']:.3g} wide)"
+    ]
 
 
 def mesh_line(figures: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from . import checks, outputs
 from .console import emit
 from .interrupt import Interrupt
-from .options import add_device, add_reporting
+from .options import add_device, add_dtype, add_reporting
 
 EXTENSIONS = (".npy",)
 
@@ -27,6 +27,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT.npy", required=True, help="array to write: (n,) float64, one φ a point"
     )
+    add_dtype(parser)
     add_device(parser)
     add_reporting(parser)
     parser.set_defaults(run=run)
@@ -42,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from ocsdf3d import checkpoint, io
+    from ocsdf3d import io
     from ocsdf3d.geometry import PointCloud
 
     with Interrupt() as interrupt:
-        sdf = checkpoint.load(args.field, device=args.device)
+        sdf = checks.saved_field(args.field, args)
         shape = io.read(args.points)
         points = (
             shape.points if isinstance(shape, PointCloud) else np.asarray(shape.vertices, dtype=np.float64)

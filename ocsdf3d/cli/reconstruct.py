@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import checks, outputs
-from .console import emit, note, warn
+from .console import emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import add_device, add_reporting, add_seed, number, positive, whole
+from .options import add_complete, add_device, add_reporting, add_seed, number, positive, whole
 from .progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import trimesh
 
 SUPPORTS = ("auto", "solid", "shell")
 PRESETS = ("fast", "default", "best", "paper")
@@ -80,6 +82,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         metavar="L",
         help="weight λ of the hinge in the loss, no unit (default: the preset's)",
     )
+    add_complete(parser)
     add_device(parser)
     add_seed(parser)
     parser.add_argument(
@@ -100,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         saved = outputs.check(args.save, inputs=[args.input, str(out)], extensions=outputs.FIELD_EXTENSIONS)
     checks.device(args.device)
 
-    from ocsdf3d import checkpoint, io, pipeline
+    from ocsdf3d import checkpoint, io, pipeline, surface
 
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
 
@@ -134,9 +137,24 @@ def run(args: argparse.Namespace) -> int:
         if sdf.history["interrupted"]:
             warn(f"interrupted: training ended after {sdf.history['steps']} steps; its result is written")
         meshing = time.perf_counter()
-        mesh = sdf.mesh(
-            resolution=args.resolution, progress=lambda done, total: progress("mesh", done, total, {})
-        )
+
+        def meshed_with(complete: float | None) -> trimesh.Trimesh:
+            return sdf.mesh(
+                resolution=args.resolution,
+                complete=complete,
+                progress=lambda done, total: progress("mesh", done, total, {}),
+            )
+
+        unproved: ValueError | None = None
+        try:
+            mesh = meshed_with(args.complete)
+        except surface.EmptyLevelSetError:
+            raise
+        except ValueError as error:  # no proof, or no memory for one; training is not lost for it
+            if args.complete is None:
+                raise
+            unproved, mesh = error, meshed_with(None)
+        sdf.history["mesh"] = outputs.receipt(mesh)
         meshed = time.perf_counter() - meshing
         interrupt.writing = True
         outputs.write_all(
@@ -161,6 +179,9 @@ def run(args: argparse.Namespace) -> int:
         "steps": sdf.history["steps"],
     }
     emit(figures, _summary(figures), as_json=args.json)
+    if unproved is not None:
+        fail(f"the mesh of {args.resolution} nodes is written, but {unproved}")
+        return 1
     return 0
 
 
@@ -172,6 +193,7 @@ def _summary(figures: dict[str, Any]) -> list[str]:
         f"support {figures['support']}, level {figures['level']:.6g}, Lipschitz {figures['lipschitz']:.6f}",
         f"{figures['steps']} steps on {figures['device']}, seed {figures['seed']}",
         f"{seconds['total']:.1f} s ({stages})",
+        *outputs.complete_lines(figures),
     ]
     if figures["field"] is not None:
         lines.insert(1, f"{figures['field']}: the field; mesh it again with `ocsdf3d mesh`")

@@ -24,7 +24,11 @@ __all__ = ["CLOUD_WRITABLE", "WRITABLE", "check_writable", "write"]
 FLOAT32_LOSS = 1e-4  # of the longest side: what GLB and STL may move a vertex by; the default grid has 5e-3
 
 
-def write(path: str | os.PathLike[str], shape: trimesh.Trimesh | PointCloud) -> Path:
+def write(
+    path: str | os.PathLike[str],
+    shape: trimesh.Trimesh | PointCloud,
+    attributes: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a mesh or a cloud and return the path; an existing file is replaced at once, or on failure kept.
 
     Parameters
@@ -35,6 +39,8 @@ def write(path: str | os.PathLike[str], shape: trimesh.Trimesh | PointCloud) -> 
         PLY (binary, float64) keeps normals that were given, vertex colours and numeric `vertex_attributes`;
         GLB keeps colours; XYZ keeps normals; OBJ, OFF and STL hold the triangles only. NPY is the (n, 3)
         float64 array.
+    attributes : mapping of str to (n,) or (n, k) array, optional
+        Numbers to go with the points of a cloud, PLY only; a mesh has its own `vertex_attributes`.
 
     Raises
     ------
@@ -54,8 +60,12 @@ def write(path: str | os.PathLike[str], shape: trimesh.Trimesh | PointCloud) -> 
     """
     if isinstance(shape, PointCloud):
         path = check_writable(path, CLOUD_WRITABLE)
-        content = CLOUD_WRITERS[path.suffix.lower()](shape)
+        if attributes and path.suffix.lower() != ".ply":
+            raise WriteError(f"{path.name}: only PLY keeps the attributes of points. Use .ply.")
+        content = CLOUD_WRITERS[path.suffix.lower()](shape, attributes or {})
     elif isinstance(shape, trimesh.Trimesh):
+        if attributes:
+            raise WriteError("`attributes` are for clouds; a mesh has `vertex_attributes`.")
         path = check_writable(path)
         _check_mesh(path, shape)
         content = MESH_WRITERS[path.suffix.lower()](shape)
@@ -229,16 +239,16 @@ def _mesh_glb(mesh: trimesh.Trimesh) -> bytes:
     return content
 
 
-def _cloud_ply(cloud: PointCloud) -> bytes:
-    return _ply(cloud.points, cloud.normals, cloud.colors, {}, None)
+def _cloud_ply(cloud: PointCloud, attributes: Mapping[str, Any]) -> bytes:
+    return _ply(cloud.points, cloud.normals, cloud.colors, attributes, None)
 
 
-def _cloud_xyz(cloud: PointCloud) -> bytes:
+def _cloud_xyz(cloud: PointCloud, _: Mapping[str, Any]) -> bytes:
     table = cloud.points if cloud.normals is None else np.hstack([cloud.points, cloud.normals])
     return "".join([" ".join(map(repr, row)) + "\n" for row in table.tolist()]).encode()
 
 
-def _cloud_npy(cloud: PointCloud) -> bytes:
+def _cloud_npy(cloud: PointCloud, _: Mapping[str, Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, cloud.points, allow_pickle=False)
     return stream.getvalue()
@@ -251,7 +261,7 @@ MESH_WRITERS: dict[str, Callable[[trimesh.Trimesh], bytes]] = {
     ".stl": _mesh_stl,
     ".glb": _mesh_glb,
 }
-CLOUD_WRITERS: dict[str, Callable[[PointCloud], bytes]] = {
+CLOUD_WRITERS: dict[str, Callable[[PointCloud, Mapping[str, Any]], bytes]] = {
     ".ply": _cloud_ply,
     ".xyz": _cloud_xyz,
     ".npy": _cloud_npy,

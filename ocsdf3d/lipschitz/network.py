@@ -157,9 +157,13 @@ class LipschitzNetwork(nn.Module):
         entry, square, head = self.weights()
         fused = self.config.activation == "half_abs"
         activation = ACTIVATIONS[self.config.activation]
+        recorded = torch.is_grad_enabled()
         for layer, bias in enumerate(self.biases):
             weight = square[layer - 1] if layer else entry
-            if fused:
+            if fused and not recorded:  # the same bits, a fifth faster: no mask of signs is kept
+                x = torch.addmm(bias, x, weight.mT)
+                x[:, : x.shape[1] // 2].abs_()
+            elif fused:
                 x = HalfAbsLayer.apply(x, weight, bias)
             else:
                 x = activation(torch.addmm(bias, x, weight.mT))
