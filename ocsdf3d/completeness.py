@@ -22,10 +22,10 @@ from ocsdf3d.sparse import BRICK, NUDGE, Nodes, Proof
 
 __all__ = ["Completeness", "missed"]
 
-LIMIT = 16  # times the evaluations of the grid: a grid of twice the resolution takes about 4, and asks again
+LIMIT = 20_000_000  # evaluations: more would take longer than a grid of twice the resolution
 FINEST = 2.0**-6  # of a cell: a field this flat is asked on a finer grid
 LAZIEST = 0.1  # share of L with which φ rises around a piece, at least, or halving on is a waste
-FAR = 2.0**-4  # of a cell: such parts of a cell beside a crossed one are decided where φ rises by LAZIEST · L
+FAR = 2.0**-4  # of a cell: at most 2/√3 · LAZIEST, so that what is one cell from a slow surface is decided
 _CORNERS = np.array(list(product((0, 1), repeat=3)))
 _RING = np.array(list(product((-1, 0, 1), repeat=3)))
 _AHEAD = _RING[14:]  # one of each two opposite neighbours
@@ -93,7 +93,6 @@ def missed(field: Field, grid: Grid, eps: float, *, lipschitz: float, allowance:
     nodes = Nodes(field, grid.lower, grid.spacing, grid.cells, TILE, None)
     sign[sign == 0] = proof.sign(nodes(cells[sign == 0]), 0.0)  # of a corner: all eight have it
     home, low, size = np.arange(len(cells)), cells.astype(np.float64), 1.0
-    limit = LIMIT * (grid.evaluations + len(cells))
     found: list[_Parts] = []  # of the other sign, for certain
     while True:
         proven = proof.sign(nodes(low + 0.5 * size), 0.5 * np.sqrt(3.0) * size * grid.spacing)
@@ -103,10 +102,11 @@ def missed(field: Field, grid: Grid, eps: float, *, lipschitz: float, allowance:
         diameters = _diameters(cells, [*found, _Parts(home, low, size)]) * grid.spacing
         largest = float(diameters.max(initial=0.0))
         # Parts stick out by no more than this from such a piece: if that leaves more than ε, it is larger.
+        # Coarser parts than FAR may as well be the layer that a slow field leaves undecided around its mesh.
         outside = np.sqrt(3.0) * (np.sqrt(3.0) / LAZIEST + 1.0) * size * grid.spacing
         if largest <= eps or len(home) == 0 or (size <= FAR and largest - outside > eps):
             break
-        if size <= FINEST or nodes.evaluations + 8 * len(home) > limit:
+        if size <= FINEST or nodes.evaluations + 8 * len(home) > LIMIT:
             break
         size *= 0.5
         home, low = home.repeat(8), (low[:, None] + size * _CORNERS).reshape(-1, 3)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does; OpenMP reads it when torch loads
 
 import numpy as np
 import pytest
