@@ -304,12 +304,14 @@ class _Window:
 
     def _undecided(self, cells: Integers, first: Integers, found: Found) -> None:
         """Cells with corners of one sign, none of which has a value that speaks for the whole cell."""
-        values, asked = self.values.reshape(-1), self.asked.reshape(-1)
-        diagonal = self.nodes.spacing * np.sqrt(3.0)
-        for corner in _CORNERS:
-            node = first + int(corner @ self.strides)
-            speaks = asked[node] & (self.proof.sign(values[node], diagonal) != 0)
-            cells, first = cells[~speaks], first[~speaks]
+        asked = np.flatnonzero(self.asked)
+        proven = self.proof.sign(self.values.reshape(-1)[asked], self.nodes.spacing * np.sqrt(3.0)) != 0
+        speaks = np.zeros(self.values.size, bool)
+        speaks[asked[proven]] = True
+        silent = ~speaks[first]
+        for corner in _CORNERS[1:]:
+            silent &= ~speaks[first + int(corner @ self.strides)]
+        cells = cells[silent]
         found.undecided.append((cells + np.array([self.start, 0, 0])).astype(np.int32))
 
     def _keep(self, crossed: Integers, leaf_signs: NDArray[np.int8], found: Found) -> None:
