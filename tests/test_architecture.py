@@ -48,7 +48,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
     [("analytic", "checkpoint", "viewer", "pipeline", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],
 ]
-NOT_IMPORTED = {"cli": {"__main__"}, "bench": set()}  # module → the only others that may import it
+NOT_IMPORTED = {"cli": {"__main__"}, "bench": {"cli.bench"}}  # module → the only others that may import it
 LEARNING_ONLY = {"oneclass", "images"}  # these use the learner, not the geometry of surfaces
 LEARNING_ROWS = 3  # rows 0, 1 and 2 …
 NOT_LEARNING = {"io", "grid", "surface", "viewer"}  # … less these
@@ -66,6 +66,7 @@ INSIDE_FUNCTIONS = {
     "orthogonium": {"images"},
     "pymeshlab": set(),
     "CGAL": set(),
+    "implicitlab": set(),
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "misc", "common"}
 TOP_LEVEL = {"README.md", "pyproject.toml", "ocsdf3d", "tests", "examples", "assets"}
@@ -148,7 +149,7 @@ def may_import(importer: str, target: str) -> str | None:
     if own == other or importer == "":
         return None
     if other in NOT_IMPORTED:
-        return None if own in NOT_IMPORTED[other] else f"nobody imports {other}"
+        return None if importer in NOT_IMPORTED[other] else f"nobody imports {other}"
     a, b = PLACES[own], PLACES[other]
     if (
         own in LEARNING_ONLY
@@ -285,6 +286,7 @@ LAWFUL = {
     "oneclass/__init__.py": DOC + "import sklearn\nfrom ocsdf3d.lipschitz import network\n",
     "bench/__init__.py": DOC + "import ocsdf3d as oc\nfrom ocsdf3d.pipeline import fit\n",
     "cli/__init__.py": DOC + "from ocsdf3d import fit\n",
+    "cli/bench.py": DOC + "from ocsdf3d.bench import data_folder\n",  # that verb alone
     "__main__.py": DOC + "from ocsdf3d.cli import main\n",
 }
 
@@ -309,7 +311,7 @@ def test_checker_accepts_a_lawful_package(tmp_path: Path) -> None:
         ("viewer.py", "from ocsdf3d.pipeline import fit", "does not come before"),
         ("pipeline.py", "from ocsdf3d.bench import data_folder", "nobody imports bench"),
         ("pipeline.py", "from ocsdf3d.cli import main", "nobody imports cli"),
-        ("cli/__init__.py", "from ocsdf3d.bench.solids import run", "nobody imports bench"),
+        ("cli/__init__.py", "from ocsdf3d.bench.survey import run", "nobody imports bench"),
         ("oneclass/toy.py", "from ocsdf3d.grid import sample", "learning modules only"),
         ("oneclass/toy.py", "from ocsdf3d.pipeline import fit", "learning modules only"),
         ("oneclass/toy.py", "from ocsdf3d.images import data", "does not come before"),

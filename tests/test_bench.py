@@ -1,4 +1,4 @@
-"""The benches: what counts as a failure, that they go on where they stopped, that peers give meshes."""
+"""What the benches share: folder, head, ledger; and the survey of the command line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import math
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
-from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, peers, solids, survey, threads
+from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, survey, threads
+from ocsdf3d.cli import main as command_line
 
 
 @pytest.fixture
@@ -110,186 +110,13 @@ def test_markdown_shows_every_kind_of_value() -> None:
     assert table.splitlines()[2] == "| – | yes | inf | 0.001235 | x\\|y z |"
 
 
-# Closed shapes
-
-
-def test_closed_merges_scales_and_refuses_open_meshes(sphere: trimesh.Trimesh) -> None:
-    soup = trimesh.Trimesh(
-        sphere.vertices[sphere.faces].reshape(-1, 3) * 37 + 5,
-        np.arange(3 * len(sphere.faces)).reshape(-1, 3),
-        process=False,
-    )
-    assert not soup.is_watertight
-    solid = solids.closed(soup)
-    assert solid is not None
-    assert solid.euler_number == 2
-    assert solid.extents.max() == pytest.approx(1, abs=1e-12)
-    assert len(soup.vertices) == 3 * len(soup.faces)  # the input is left alone
-    assert solids.closed(trimesh.Trimesh(sphere.vertices, sphere.faces[1:], process=False)) is None
-
-
-def test_closed_shapes_of_the_real_data_are_those_of_its_list(shared_data: Path) -> None:
-    # meshes.csv was made with the same rule by other code: 22 of the 40 are closed.
-    import csv
-
-    with (shared_data / "meshes" / "meshes.csv").open(newline="", encoding="utf-8") as file:
-        expected = {
-            row["name"]: int(row["euler"]) for row in csv.DictReader(file) if row["watertight"] == "True"
-        }
-    found = {name: mesh.euler_number for name, mesh in solids.closed_shapes(shared_data / "meshes").items()}
-    assert found == expected
-    assert len(found) == 22
-
-
-def test_samples_are_on_the_surface_and_follow_the_seed(sphere: trimesh.Trimesh) -> None:
-    points = solids.sample_surface(sphere, 500, noise=0.0, seed=1)
-    assert np.array_equal(points, solids.sample_surface(sphere, 500, noise=0.0, seed=1))
-    assert not np.array_equal(points, solids.sample_surface(sphere, 500, noise=0.0, seed=2))
-    radius = np.linalg.norm(points, axis=1)
-    inner = np.linalg.norm(sphere.triangles_center, axis=1).min()  # a facet's centre lies below its corners
-    assert radius.max() <= 0.5 + 1e-12
-    assert radius.min() >= inner - 1e-4
-    noisy = solids.sample_surface(sphere, 500, noise=0.01, seed=1) - points
-    assert noisy.std() == pytest.approx(0.01, rel=0.1)  # 1,500 draws: standard error 2 %, five of them
-
-
-def test_chosen_takes_names_with_and_without_extension(sphere: trimesh.Trimesh) -> None:
-    shapes = {"a.off": sphere, "b.off": sphere}
-    assert list(solids.chosen(shapes, None)) == ["a.off", "b.off"]
-    assert list(solids.chosen(shapes, ["b"])) == ["b.off"]
-    assert list(solids.chosen(shapes, ["a.off"])) == ["a.off"]
-    with pytest.raises(ValueError, match=r"not a closed shape of the data: c; there are a\.off, b\.off"):
-        solids.chosen(shapes, ["c"])
-    with pytest.raises(ValueError, match="no closed mesh"):
-        solids.chosen({}, None)
-
-
-def test_a_failure_is_counted_and_not_hidden(sphere: trimesh.Trimesh) -> None:
-    right = solids.score(solids.Answer(sphere, 1.0, None), sphere, samples=20_000, seed=0, floor=0.01)
-    wrong = solids.score(solids.Answer(None, 3.0, "it broke"), sphere, samples=20_000, seed=0, floor=0.01)
-    # Poisson: a sample has another within τ = 0.01 with probability 1 − exp(−20,000 · πτ² / area), area π.
-    assert right["f_score"] == pytest.approx(1 - math.exp(-2), abs=0.02)
-    assert right["euler_right"]
-    assert right["ratio"] == pytest.approx(right["chamfer"] / 0.01)
-    assert wrong["chamfer"] == math.inf
-    assert (wrong["f_score"], wrong["normal_consistency"], wrong["iou"]) == (0, 0, 0)
-    assert not wrong["watertight"]
-    assert not wrong["euler_right"]
-    rows = [{"method": "m", **right}, {"method": "m", **wrong}]
-    name, chamfer, ratio, f_score, _, iou, watertight, euler, seconds, failed = solids.means(rows)[0]
-    assert (name, chamfer, ratio) == ("m", right["chamfer"], right["ratio"])
-    assert f_score == pytest.approx(right["f_score"] / 2)
-    assert iou == pytest.approx(right["iou"] / 2)
-    assert (watertight, euler, seconds, failed) == ("1/2", "1/2", 2.0, "1/2")
-
-
-def test_our_refusal_is_an_answer() -> None:
-    settings = {"preset": "fast", "support": "solid", "resolution": 32, "device": "cpu", "seed": 0}
-    answer = solids.ours(np.zeros((40, 3)), **settings)  # all points equal: nothing to reconstruct
-    assert answer.mesh is None
-    assert answer.error is not None
-    assert answer.error.startswith("ValueError: ")
-
-
-def test_solids_writes_tables_and_goes_on_where_it_stopped(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[str] = []
-
-    def answer(name: str, points: np.ndarray, *, workers: int) -> solids.Answer:
-        asked.append(name)
-        if name == "poisson":
-            raise ImportError("a system library is missing")
-        if name == "screened_poisson":
-            return solids.Answer(None, 0.5, "it broke")
-        return solids.Answer(trimesh.convex.convex_hull(points), 0.25, None)
-
-    monkeypatch.setattr(solids, "peer", answer)
-    names = ["advancing_front", "screened_poisson", "poisson"]
-    out = tmp_path / "results"
-    command = ["--data", str(small_data), "--out", str(out), "--samples", "2000", "--points", "400"]
-    command += ["--methods", *names, "--seeds", "0", "1"]
-    assert solids.main(command) == 0
-    first = capsys.readouterr()
-    assert asked == [*names, "advancing_front", "screened_poisson"]  # the third did not load: asked once
-    assert "poisson does not load and takes no part: a system library is missing" in first.err
-    assert "## ball.off: Euler 2" in first.out  # and cup.off is open
-    assert "cup.off" not in first.out
-    means = [line for line in first.out.splitlines() if line.startswith("| ")][-2:]
-    assert means[0].startswith("| advancing_front | 0.0")
-    assert means[0].endswith("| 2/2 | 2/2 | 0.25 | 0/2 |")
-    assert means[1] == "| screened_poisson | – | – | 0 | 0 | 0 | 0/2 | 0/2 | 0.5 | 2/2 |"
-    asked.clear()
-    assert solids.main(command) == 0
-    assert asked == ["poisson"]  # everything else came from the ledger …
-    assert capsys.readouterr().out == first.out  # … and looks the same
-    asked.clear()
-    assert solids.main([*command, "--fresh"]) == 0
-    assert len(asked) == 5
-
-
-def test_solids_without_data_says_so(
+def test_without_data_the_benches_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OCSDF3D_DATA", str(tmp_path))
-    assert solids.main([]) == 1
+    assert command_line(["bench", "reconstruct"]) == 1
     assert survey.main([]) == 1
     assert capsys.readouterr().err.count("has no folder `meshes`") == 2
-
-
-# Peers
-
-
-def test_available_lists_the_installed_peers() -> None:
-    installed = {name for name, (module, _) in peers.LIBRARIES.items() if find_spec(module)}
-    assert set(peers.available()) == installed
-
-
-@pytest.mark.parametrize("name", sorted(peers.LIBRARIES))
-def test_peer_reconstructs_a_sphere(name: str, sphere: trimesh.Trimesh) -> None:
-    if name not in peers.available():
-        pytest.skip(f"{peers.LIBRARIES[name][1]} is not installed (extra `bench`)")
-    points = solids.sample_surface(sphere, 1000, noise=0.0, seed=0)
-    kept = points.copy()
-    try:
-        answer = solids.peer(name, points, workers=1, limit=120)
-    except ImportError as error:
-        pytest.skip(f"{name} does not load here: {error}")
-    assert answer.error is None
-    assert answer.mesh is not None
-    assert np.array_equal(points, kept)
-    # 1,000 points are 0.056 apart; a classical method on a smooth closed shape stays well within that.
-    assert np.abs(np.linalg.norm(answer.mesh.vertices, axis=1) - 0.5).max() < 0.05
-    assert answer.mesh.volume == pytest.approx(math.pi / 6, rel=0.05)  # positive: faces outward
-    assert answer.seconds > 0
-
-
-def test_a_peer_that_dies_or_hangs_or_raises_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = np.zeros((4, 3))
-    monkeypatch.setattr(solids, "_work", _die)
-    assert solids.peer("poisson", points, workers=1) == (
-        None,
-        pytest.approx(30, abs=30),
-        "its process died (exit code 7)",
-    )
-    monkeypatch.setattr(solids, "_work", _hang)
-    assert solids.peer("poisson", points, workers=1, limit=0.2) == (None, 0.2, "no answer in 0 s")
-    monkeypatch.setattr(solids, "_work", _miss)
-    with pytest.raises(ImportError, match="not here"):
-        solids.peer("poisson", points, workers=1)
-
-
-def _die(*_: object) -> None:
-    os._exit(7)
-
-
-def _hang(*_: object) -> None:
-    while True:
-        sys.stdin.isatty()
-
-
-def _miss(sender: object, *_: object) -> None:
-    sender.send(ImportError("not here"))  # type: ignore[attr-defined]
 
 
 # The survey

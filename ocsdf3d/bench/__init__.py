@@ -1,9 +1,9 @@
 """Tables of ours beside the peers that are installed, one protocol a file.
 
-`python -m ocsdf3d.bench.solids` compares methods on the closed shapes of a data folder; `python -m
-ocsdf3d.bench.survey` drives the command line over every file of it. Here is what both need: the folder, the
-lines that say on what machine a table was made, and a ledger of rows that survives an interruption. Importing
-this loads nothing heavy.
+`ocsdf3d bench reconstruct` (`reconstruction.py`) compares methods on the shapes and scans of a data folder;
+`python -m ocsdf3d.bench.survey` drives the command line over every file of it. Here is what both need: the
+folder, the lines that say on what machine a table was made, and a ledger of rows that survives an
+interruption. Importing this loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -104,21 +104,35 @@ class Ledger:
     Raises
     ------
     ValueError
-        The file holds other columns: it belongs to another bench or version.
+        The file holds other columns (it belongs to another bench or version), or is damaged.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]) -> None:
         self.path, self.columns, self.key = path, list(columns), list(key)
         self.rows: list[dict[str, object]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                if list(reader.fieldnames or []) != self.columns:
-                    raise ValueError(
-                        f"{path}: its columns are not those of this bench."
-                        " Move it away, or choose another --out."
-                    )
-                self.rows = [{name: _value(text) for name, text in row.items()} for row in reader]
+            self.rows = self._read()
+
+    def _read(self) -> list[dict[str, object]]:
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                head, *lines = list(csv.reader(file)) or [[]]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{self.path}: not a CSV file ({error}). Move it away, or start over with --fresh."
+            ) from error
+        if head != self.columns:
+            raise ValueError(
+                f"{self.path}: its columns are not those of this bench."
+                " Move it away, or choose another --out."
+            )
+        for number, line in enumerate(lines, start=1):
+            if len(line) != len(head):
+                raise ValueError(
+                    f"{self.path}, row {number}: expected {len(head)} values, got {len(line)}."
+                    " Remove the row, or start over with --fresh."
+                )
+        return [dict(zip(head, map(_value, line), strict=True)) for line in lines]
 
     def find(self, **key: object) -> dict[str, object] | None:
         """The row with these key values, or None."""
@@ -133,11 +147,11 @@ class Ledger:
         kept = {name: _plain(row[name]) for name in self.columns}
         self.rows.append(kept)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _replaced(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with replaced(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows({name: _text(value) for name, value in row.items()} for row in self.rows)
-        with _replaced(self.path.with_suffix(".json")) as temporary:
+        with replaced(self.path.with_suffix(".json")) as temporary:
             safe = [{name: _finite(value) for name, value in row.items()} for row in self.rows]
             temporary.write_text(json.dumps(safe, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return kept
@@ -155,7 +169,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class _replaced:
+class replaced:
     """Context: a temporary file beside `path` that takes its place on success and leaves nothing on
     failure."""
 

@@ -40,7 +40,7 @@ from ocsdf3d import __version__
 from ocsdf3d.analytic import box, capsule, sphere, torus
 from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, proof_checks, say, threads
 from ocsdf3d.bench.proof_checks import Row, Subject, Timed, capped
-from ocsdf3d.bench.solids import closed_shapes, sample_surface
+from ocsdf3d.bench.protocols.solids import closed_shapes, sample_surface
 from ocsdf3d.certified import Certified
 from ocsdf3d.checkpoint import load, save
 from ocsdf3d.oracle import TILE

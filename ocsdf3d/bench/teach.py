@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, say
+from ocsdf3d.bench.protocols.solids import closed_shapes
 from ocsdf3d.bench.random_solids import random_solid
-from ocsdf3d.bench.solids import closed_shapes
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.tetrahedra import Graph, SideNetwork, graph_of, inner_points, labelled, sharpened, triangulated
 from ocsdf3d.winding import Winding, bare_fields, mesh_winding

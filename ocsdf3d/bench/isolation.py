@@ -1,0 +1,96 @@
+"""A call in a process of its own, under a time limit: what crashes or hangs there is an answer here.
+
+Compiled libraries end their process when they fail, and some never come back; neither may take a table of
+hours along.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+
+class Outcome(NamedTuple):
+    """What a call gave: its value, or None and the reason; wall time with the start of its process [s]."""
+
+    value: Any
+    error: str | None
+    seconds: float
+
+
+def call_apart(function: Callable[..., Any], *arguments: object, limit: float) -> Outcome:
+    """Call a function of a module in a new process and wait for it.
+
+    Parameters
+    ----------
+    function
+        Found again by its name in the new process, so no lambda and no inner function.
+    *arguments
+        Copied there; the value is copied back.
+    limit
+        Seconds after which it is ended, with every process that it started; imports count.
+
+    Raises
+    ------
+    ImportError
+        The call raised one: what it needs does not load here, which is no failure of what it computes.
+
+    Notes
+    -----
+    Its stdout is turned to stderr, since stdout belongs to the tables.
+    """
+    context = multiprocessing.get_context("spawn")  # forking a process that holds torch's threads may hang
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, function, arguments))
+    start = time.perf_counter()
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(limit):
+            return Outcome(None, f"no answer in {limit:.0f} s", limit)
+        value, error, missing = receiver.recv()
+    except EOFError:  # the other end closed without a word
+        process.join()
+        died = f"its process died (exit code {process.exitcode})"
+        return Outcome(None, died, time.perf_counter() - start)
+    finally:
+        _end(process)
+    if missing:
+        raise ImportError(error)
+    return Outcome(value, error, time.perf_counter() - start)
+
+
+def _work(sender: Connection, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()  # one group with the programs it starts, so that they can be ended together
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    os.dup2(2, 1)
+    try:
+        sender.send((function(*arguments), None, False))
+    except ImportError as error:
+        sender.send((None, str(error), True))
+    except Exception as error:  # whatever foreign code raises is its answer, and is shown in the table
+        sender.send((None, f"{type(error).__name__}: {error}", False))
+
+
+def _follow(parent: int) -> None:
+    """End this process when the one that waits for it was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _end(process: BaseProcess) -> None:
+    if hasattr(os, "killpg") and process.pid is not None:
+        with suppress(ProcessLookupError, PermissionError):  # it has gone, or has not yet made its group
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
