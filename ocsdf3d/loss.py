@@ -1,4 +1,4 @@
-"""The hinge Kantorovich–Rubinstein loss, hKR.
+"""The hinge Kantorovich–Rubinstein loss, hKR, and the misfit where f is known.
 
 L(f) = λ·E_P[(m − f)₊] − E_P[f] + λ·E_Q[(m + f)₊] + E_Q[f]: the hinge keeps P above the margin m and Q below
 −m, the Kantorovich–Rubinstein part pulls the two means apart and so drives ‖∇f‖ to 1. Over 1-Lipschitz
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["hkr"]
+__all__ = ["hkr", "misfit"]
 
 
 def hkr(
@@ -37,3 +37,16 @@ def hkr(
     hinge = (margin - inside).clamp_min(0.0).mean() + (margin + outside).clamp_min(0.0).mean()
     transport = outside.mean() - inside.mean()
     return (lam * hinge + transport) / (1.0 + lam)
+
+
+def misfit(values: torch.Tensor, known: float | torch.Tensor) -> torch.Tensor:
+    """Return the mean |f − known|; absolute, so that a few bad samples do not bend f.
+
+    Parameters
+    ----------
+    values : (n,) tensor
+        f.
+    known : float or (n,) tensor
+        What it should be.
+    """
+    return (values - known).abs().mean()

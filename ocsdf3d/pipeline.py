@@ -20,7 +20,8 @@ from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
-from ocsdf3d.pools import source_of
+from ocsdf3d.noise import denoised
+from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import PRESETS, Preset
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import find_sides
@@ -39,12 +40,13 @@ def fit(
     *,
     points: int | None = None,
     support: str = "auto",
-    preset: str = "default",
+    preset: str | Preset = "default",
     margin: float | None = None,
     lam: float | None = None,
     level: float | None = None,
     device: str = "auto",
     seed: int = 0,
+    smooth: bool = True,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> SDF:
@@ -59,8 +61,8 @@ def fit(
         whole when None).
     support : str
         `"solid"`, `"shell"` or `"auto"`, see `sides.find_sides`.
-    preset : str
-        `"fast"`, `"default"`, `"best"` or `"paper"`.
+    preset : str or Preset
+        `"fast"`, `"default"`, `"best"` or `"paper"`, or settings of your own.
     margin, lam : float, optional
         m (unit frame) and λ at the end of training; the preset's when None. Their schedules keep their
         ratios.
@@ -70,6 +72,8 @@ def fit(
         `"auto"`, `"cpu"` or `"cuda"`.
     seed : int
         Fixes every draw; on a CPU the same seed gives the same field.
+    smooth : bool
+        Smooth a cloud in which noise is seen, see `noise`; not samples of a mesh, nor for `"paper"`.
     progress : callable, optional
         (stage, done, total, figures) → None; stages are sides and train.
     stop : callable, optional
@@ -107,6 +111,9 @@ def fit(
     tell("sides", 0, 1, {})
     distinct = np.unique(cloud, axis=0)
     kept = distinct[inliers(distinct)]
+    outliers, noise = len(distinct) - len(kept), 0.0
+    if smooth and preset != "paper" and not isinstance(shape, trimesh.Trimesh):
+        kept, noise = denoised(kept, rng)
     frame = Frame.around(kept, chosen.frame)
     unit = frame.to_unit(kept)
     # The paper learns the surface; asking for `solid` with its network is allowed, `auto` never means it.
@@ -119,11 +126,14 @@ def fit(
         lower, upper = np.minimum(lower, -3.0), np.maximum(upper, 3.0)
     generator = torch.Generator(device=target).manual_seed(seed)
     material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
+    config = chosen.solid if sides.support == "solid" else chosen.shell
+    known = None
+    if config.touch or config.away:
+        known = known_of(chosen, sides, unit, lower, upper, noise > 0.0, rng, generator, target)
     tell("sides", 1, 1, {})
     sided = time.perf_counter()
 
     network = LipschitzNetwork(chosen.network, torch.Generator().manual_seed(seed)).to(target)
-    config = chosen.solid if sides.support == "solid" else chosen.shell
     history = learn(
         network,
         material,
@@ -131,6 +141,7 @@ def fit(
         torch.as_tensor(lower, dtype=torch.float32, device=target),
         torch.as_tensor(upper, dtype=torch.float32, device=target),
         generator,
+        known=known,
         report=lambda done, total, figures: tell("train", done, total, figures),
         stop=stop,
     )
@@ -145,10 +156,11 @@ def fit(
         support=sides.support,
         support_reason=sides.reason,
         settings={
-            "preset": preset,
+            "preset": preset if isinstance(preset, str) else "own",
             "seed": seed,
             "points": len(cloud),
-            "outliers": len(distinct) - len(kept),
+            "outliers": outliers,
+            "noise": noise,
             "train": dataclasses.asdict(config),
             "version": 1,
         },
@@ -174,15 +186,17 @@ def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimes
     return fit(source, **options).mesh(resolution=resolution)
 
 
-def _chosen(preset: str, support: str, margin: float | None, lam: float | None, points: int | None) -> Preset:
+def _chosen(
+    preset: str | Preset, support: str, margin: float | None, lam: float | None, points: int | None
+) -> Preset:
     """Return the preset with the caller's margin and λ in it."""
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}; got {preset!r}.")
     if support not in ("auto", "solid", "shell"):
         raise ValueError(f"`support` must be auto, solid or shell; got {support!r}.")
     if points is not None and points < 16:
         raise ValueError(f"`points` must be at least 16; got {points}.")
-    chosen = PRESETS[preset]
+    chosen = PRESETS[preset] if isinstance(preset, str) else preset
 
     def with_options(config: TrainConfig) -> TrainConfig:
         changes: dict[str, float] = {}

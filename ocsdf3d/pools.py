@@ -8,18 +8,28 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.complement import WalkConfig, walk
+from ocsdf3d.planes import NEIGHBOURS, sheet_planes
 from ocsdf3d.presets import Preset
 from ocsdf3d.query import Function
 from ocsdf3d.sampling import uniform_in_ball, uniform_in_box
 from ocsdf3d.sides import Sides
-from ocsdf3d.train import Labelled, Source, Surface
-from ocsdf3d.winding import local_spacing
+from ocsdf3d.train import Known, Labelled, Source, Surface
+from ocsdf3d.winding import Winding, local_spacing
 
-__all__ = ["around", "source_of"]
+__all__ = ["around", "known_of", "source_of"]
 
 Floats = NDArray[np.float64]
 
 FINEST = 0.02  # unit frame; a pool drawn nearer to a dense cloud than the network resolves trains lazily
+FAR = 2.0  # local spacings; beyond them the nearest sample is about as far as the surface
+FAR_POINTS = 40_000  # drawn; as many of them are kept as there are points off samples, or
+FAR_LEAST = 2_000
+FOOT = 0.2  # of a spacing squared: mean square from the foot of a far point to the sample nearest to it
+OFFSET = 1.0  # local spacings
+OFF_SAMPLES, OFF_EACH = 8000, 16
+FLAT = 0.15  # spacings: samples whose plane holds its neighbours less closely have no normal to speak of
+CLEAR = 0.9  # of the offset: no plane may be nearer
+SCATTERED = 6  # neighbours
 EXPLORED = 12_000  # seeds of one exploration
 EXPLORED_SHARE = 0.2  # of a batch
 EXPLORATION = WalkConfig(steps=4, multiplier=4.0, level=0.0)  # all the way to where f changes sign
@@ -73,23 +83,103 @@ def source_of(
         return Surface(tensor(unit), lambda n: uniform_in_box(n, low, high, generator), generator)
     inside = sides.inside
     seeds = around(unit, lower, upper, chosen, rng)
-    label = inside(seeds) > 0.5
+    pools = [tensor(pool) for pool in _sorted(inside, seeds, chosen.sure)]
     start = tensor(seeds)
 
     def explore(function: Function, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
         index = torch.randint(len(start), (EXPLORED,), generator=generator, device=device)
         walked = walk(function, start[index], margin, EXPLORATION, low, high, generator)
-        positive = torch.as_tensor(inside(walked.to("cpu", torch.float64).numpy()) > 0.5, device=device)
-        return walked[positive], walked[~positive]
+        positives, negatives = _sorted(inside, walked.to("cpu", torch.float64).numpy(), chosen.sure)
+        return tensor(positives), tensor(negatives)
 
-    mask = torch.as_tensor(label, device=device)
-    if not label.any() or label.all():
+    if not all(len(pool) for pool in pools):
         raise ValueError(
-            f"the winding field calls {label.mean():.0%} of the domain inside, "
+            f"the winding field calls {len(pools[0]) / len(start):.0%} of the domain inside, "
             "so there is no boundary to learn; "
             "use support shell."
         )
-    return Labelled(start[mask], start[~mask], explore, EXPLORED_SHARE, generator)
+    return Labelled(pools[0], pools[1], explore, EXPLORED_SHARE, generator)
+
+
+def _sorted(inside: Winding, points: Floats, sure: float) -> tuple[Floats, Floats]:
+    """Return those of the points that surely are inside, and those outside, see `Preset.sure`."""
+    value = inside(points)
+    return points[value > 0.5 + sure], points[value < 0.5 - sure]
+
+
+def known_of(
+    chosen: Preset,
+    sides: Sides,
+    unit: Floats,
+    lower: Floats,
+    upper: Floats,
+    noisy: bool,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Known | None:
+    """Return where f of a solid is known: 0 on the cloud, the signed distance far from it; None for a shell.
+
+    Parameters as for `source_of`; of a `noisy` cloud f is 0 in the mean of `SCATTERED` neighbours (a rocker
+    arm with noise of 0.5 %, smoothed: IoU 0.913 → 0.920, Chamfer over its floor 2.07 → 1.98).
+
+    Distances are known in two places: over `FAR` local spacings from the nearest sample, which is then about
+    as far as the surface; and up to `OFFSET` spacings straight off a sample, along the normal of its plane,
+    where no other sample's plane is nearer. Without the latter f rises lazily through the surface.
+    """
+    if sides.inside is None:
+        return None
+    tree = cKDTree(unit)
+    near, step = _off(unit, tree, rng)
+    far, reach = _far(unit, tree, lower, upper, rng)
+    far, reach = far[: max(FAR_LEAST, len(near))], reach[: max(FAR_LEAST, len(near))]
+    x, distance = np.concatenate([near, far]), np.concatenate([step, reach])
+    value = sides.inside(x) - 0.5
+    sure = np.abs(value) > chosen.sure
+    x, signed = x[sure], np.sign(value[sure]) * distance[sure]
+    if not len(x):
+        x, signed = unit, np.zeros(len(unit))
+    group = min(SCATTERED, len(unit)) if noisy else 1
+    groups = tree.query(unit, k=group, workers=-1)[1].reshape(len(unit), group)
+
+    def tensor(array: Floats) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+    return Known(tensor(unit[groups]), tensor(x), tensor(signed), generator)
+
+
+def _far(
+    unit: Floats, tree: cKDTree, lower: Floats, upper: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Return points of B far from the cloud, and their distances from the surface."""
+    x = rng.uniform(lower, upper, (FAR_POINTS, 3))
+    distance, index = tree.query(x, workers=-1)
+    spacing = local_spacing(tree, unit)[index]
+    far = distance > FAR * spacing
+    return x[far], np.sqrt(distance[far] ** 2 - FOOT * spacing[far] ** 2)
+
+
+def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return points off samples, along their normals, and their distances from the surface."""
+    if len(unit) < NEIGHBOURS:
+        return unit[:0], unit[:0, 0]
+    if len(unit) > OFF_SAMPLES:
+        unit = unit[rng.choice(len(unit), OFF_SAMPLES, replace=False)]
+        tree_of_planes = cKDTree(unit)
+    else:
+        tree_of_planes = tree
+    planes = sheet_planes(unit, tree)
+    trusted = planes.round & (planes.width < FLAT * planes.spacing)
+    sample = np.tile(np.flatnonzero(trusted), OFF_EACH)
+    step = (
+        rng.uniform(0.1, OFFSET, len(sample)) * planes.spacing[sample] * rng.choice([-1.0, 1.0], len(sample))
+    )
+    x = unit[sample] + step[:, None] * planes.normals[sample]
+    k = min(NEIGHBOURS, len(unit))
+    index = tree_of_planes.query(x, k=k, workers=-1)[1]
+    apart = np.abs(((x[:, None] - unit[index]) * planes.normals[index]).sum(axis=-1)).min(axis=1)
+    alone = apart > CLEAR * np.abs(step)
+    return x[alone], np.abs(step[alone])
 
 
 def around(unit: Floats, lower: Floats, upper: Floats, chosen: Preset, rng: np.random.Generator) -> Floats:

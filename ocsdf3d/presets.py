@@ -35,6 +35,9 @@ class Preset:
         Share of them within a few spacings of the cloud; the rest is uniform on B.
     spread : (float, float)
         Least and largest standard deviation of these about the cloud, in local spacings.
+    sure : float
+        Points that the oracle of the sides gives a value nearer to 1/2 than this, of a range from 0 to 1,
+        teach no side.
     """
 
     network: NetworkConfig
@@ -42,13 +45,25 @@ class Preset:
     shell: TrainConfig
     frame: str = "box"
     grow: float = 0.15
-    pool: int = 400_000
+    pool: int = 200_000
     near: float = 0.95
     spread: tuple[float, float] = (0.15, 1.25)
+    sure: float = 0.3
 
 
 def _presets() -> dict[str, Preset]:
-    solid = TrainConfig(steps=3000, margin=0.005, margin_start=0.02, lam=300.0, lam_start=30.0, refresh=200)
+    solid = TrainConfig(
+        steps=2000,
+        batch=768,
+        anchors=384,
+        margin=0.005,
+        margin_start=0.02,
+        lam=300.0,
+        lam_start=30.0,
+        touch=1.0,
+        away=0.2,
+        refresh=200,
+    )
     # Negatives walk all the way (multiplier 4, T = 4) and stop at the margin, never past it.
     shell = TrainConfig(
         steps=1200,
@@ -95,7 +110,7 @@ def _presets() -> dict[str, Preset]:
             replace(shell, steps=6_000, batch=2048, margin=0.01, warm=500),
             pool=1_500_000,
         ),
-        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5),
+        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5, sure=0.0),
     }
 
 

@@ -22,7 +22,7 @@ __all__ = ["Sides", "find_sides"]
 Floats = NDArray[np.float64]
 
 USED_POINTS = 30_000  # more cannot sharpen what an 8 × 128 network resolves; a random subset keeps time flat
-TWO_SIDED = 0.78  # see `find_sides`
+TWO_SIDED = 0.74  # see `find_sides`
 OPEN_JUMP = 1.3
 OPEN_LEAK = 0.1
 TRUSTED_NORMALS = (

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.spatial import Delaunay
+from scipy.spatial import Delaunay, cKDTree
 from torch import nn
 
 from ocsdf3d.winding import FIELDS, DipoleField, Winding
@@ -44,10 +44,14 @@ Floats = NDArray[np.float64]
 
 SAMPLES = 4  # of a field in a tetrahedron
 JITTER = 1e-3  # of the spacing: Delaunay of exactly cospherical points takes quadratic time
-CHANNELS = 32
-ROUNDS = 3  # of messages between neighbours: what a tetrahedron sees of its surroundings
-CORNERS = len(FIELDS) + 12  # features of a tetrahedron
-FACES = 3  # features of a face
+CHANNELS = 48
+ROUNDS = 6  # of messages between neighbours: what a tetrahedron sees of its surroundings
+CORNERS = len(FIELDS) + 27  # features of a tetrahedron
+FACES = 11  # features of a face
+NARROW = 3  # of `FIELDS`: a narrow kernel, a small ρ
+FARTHEST = 4.0  # local spacings that a circumcentre may lie away
+PLANE = 9  # points of a plane fit
+OPPOSITE = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # corners of the face opposite to each
 GAIN = 4.0  # of a field about 1/2, so that features have size 1
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
@@ -90,11 +94,15 @@ class Graph:
     Attributes
     ----------
     tetrahedra : (t + 1, CORNERS) tensor
-        GAIN·(χ − 1/2), averaged, of each field; log circumradius, log volume, log edges, and the sizes of the
-        elements at its corners, in units of the local spacing.
+        GAIN·(χ − 1/2) of each field, averaged; its least and largest value of the first field; at the
+        circumcentre, of the first and of a narrow field. Log circumradius, volume, edges and sizes of the
+        elements at the corners, in units of the local spacing. How the way from a corner to the centroid
+        turns from that corner's element and from its plane (cosines: mean, least, largest). How flat the
+        cloud is at the corners.
     faces : (t, 4, FACES) tensor
         Of the face opposite to each corner: log area, signed distance of the circumcentre over the
-        circumradius, and whether it lies on the hull.
+        circumradius, whether it lies on the hull, log altitude and circumradius; cosines of its outward
+        normal with the elements and planes at its corners (mean, least).
     neighbours : (t, 4) tensor
         Across these faces.
     """
@@ -106,64 +114,108 @@ class Graph:
 
 def graph_of(fields: Sequence[DipoleField], mesh: Delaunay, rng: np.random.Generator) -> Graph:
     """Return the features of the tetrahedra of the points that `fields`, one for each of `FIELDS`, share."""
-    points, spacing, simplices = fields[0].points, fields[0].spacing, mesh.simplices
-    inner = inner_points(points, simplices, SAMPLES, rng)
-    means = np.stack([field(inner).reshape(-1, SAMPLES).mean(axis=1) for field in fields], axis=1)
+    first, narrow = fields[0], fields[NARROW]
+    points, spacing, simplices = first.points, first.spacing, mesh.simplices
     h = spacing[simplices].mean(axis=1)
     corners = points[simplices] / h[:, None, None]
     sides = corners[:, 1:] - corners[:, :1]
-    volume = np.abs(np.linalg.det(sides)) / 6.0
     # Circumcentre: 2 sides · (c − corner) = |sides|²; a flat tetrahedron has a huge one, not none.
     centre = np.linalg.solve(2.0 * sides + 1e-6 * np.eye(3), (sides**2).sum(axis=-1)[..., None])[..., 0]
     radius = np.linalg.norm(centre, axis=1)
+    turned = [_unit(field.elements)[simplices] for field in (first, narrow)]
+    planes, flatness = _planes(first.tree, points)
+    planes, flatness = planes[simplices], flatness[simplices]
+
+    inner = inner_points(points, simplices, SAMPLES, rng)
+    inside = [field(inner).reshape(-1, SAMPLES) for field in fields]
+    reach = np.minimum(1.0, FARTHEST / np.maximum(radius, 1e-9))
+    pole = (corners[:, 0] + centre * reach[:, None]) * h[:, None]
+    read = [chi.mean(axis=1) for chi in inside]
+    read += [inside[0].min(axis=1), inside[0].max(axis=1)]
+    read += [np.clip(field(pole), -1.0, 2.0) for field in (first, narrow)]
     pairs = [(i, j) for i in range(4) for j in range(i)]
     edges = np.sort([np.linalg.norm(corners[:, i] - corners[:, j], axis=1) for i, j in pairs], axis=0).T
-    sizes = np.stack([np.linalg.norm(fields[k].elements, axis=1) for k in (0, 3)], axis=1)
+    sizes = np.stack([np.linalg.norm(field.elements, axis=1) for field in (first, narrow)], axis=1)
     sizes = (sizes / spacing[:, None] ** 2)[simplices]
+    way = _unit(corners.mean(axis=1, keepdims=True) - corners)
+    along = [(normal * way).sum(axis=-1) for normal in (*turned, planes)]
+    along[2] = np.abs(along[2])
     rows = np.concatenate(
         [
-            GAIN * (means - 0.5),
+            GAIN * (np.stack(read, axis=1) - 0.5),
             np.clip(np.log(radius + 1e-3), -3.0, 4.0)[:, None],
-            0.3 * np.log(volume + 1e-6)[:, None],
+            0.3 * np.log(np.abs(np.linalg.det(sides)) / 6.0 + 1e-6)[:, None],
             np.log(edges + 1e-2),
-            sizes.mean(axis=1),
-            sizes.min(axis=1),
+            np.log(sizes.mean(axis=1) + 0.05),
+            np.log(sizes.min(axis=1) + 0.05),
+            *(np.stack([a.mean(axis=1), a.min(axis=1), a.max(axis=1)], axis=1) for a in along),
+            np.stack([flatness.mean(axis=1), flatness.max(axis=1)], axis=1),
         ],
         axis=1,
     )
     outside = np.zeros((1, CORNERS))
-    outside[0, : len(fields)] = -0.5 * GAIN
-    face = corners[:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]]
+    outside[0, : len(read)] = -0.5 * GAIN
+
+    face = corners[:, OPPOSITE]
     normal = np.cross(face[:, :, 1] - face[:, :, 0], face[:, :, 2] - face[:, :, 0])
     length = np.linalg.norm(normal, axis=-1)
-    inward = np.sign(((corners - face[:, :, 0]) * normal).sum(axis=-1)) / np.maximum(length, 1e-12)
-    height = inward * (((corners[:, 0] + centre)[:, None] - face[:, :, 0]) * normal).sum(axis=-1)
+    side = np.sign(((corners - face[:, :, 0]) * normal).sum(axis=-1))
+    inward = (side / np.maximum(length, 1e-12))[..., None] * normal
+    altitude = ((corners - face[:, :, 0]) * inward).sum(axis=-1)
+    height = (((corners[:, 0] + centre)[:, None] - face[:, :, 0]) * inward).sum(axis=-1)
+    product = np.prod([np.linalg.norm(face[:, :, i] - face[:, :, i - 1], axis=-1) for i in range(3)], axis=0)
+    across = [-(normal[:, OPPOSITE] * inward[:, :, None]).sum(axis=-1) for normal in (*turned, planes)]
+    across[2] = np.abs(across[2])
     hull = mesh.neighbors < 0
-    across = np.stack(
-        [np.log(0.5 * length + 1e-2), height / np.maximum(radius, 1e-9)[:, None], hull], axis=-1
-    )
+    columns = [
+        np.log(0.5 * length + 1e-2),
+        height / np.maximum(radius, 1e-9)[:, None],
+        hull,
+        np.log(altitude + 1e-2),
+        np.clip(np.log(product / np.maximum(2.0 * length, 1e-9) + 1e-2), -3.0, 3.0),
+    ]
+    for cosine in across:
+        columns += [cosine.mean(axis=-1), cosine.min(axis=-1)]
     return Graph(
         torch.as_tensor(np.concatenate([rows, outside]), dtype=torch.float32),
-        torch.as_tensor(across, dtype=torch.float32),
+        torch.as_tensor(np.stack(columns, axis=-1), dtype=torch.float32),
         torch.as_tensor(np.where(hull, len(simplices), mesh.neighbors), dtype=torch.int64),
     )
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _planes(tree: cKDTree, points: Floats) -> tuple[Floats, Floats]:
+    """Return normals, (n, 3), of planes through the nearest points, and their flatness, (n,): 0 is flat."""
+    index = tree.query(points, k=min(PLANE, len(points)), workers=-1)[1]
+    patch = points[index] - points[index].mean(axis=1, keepdims=True)
+    squares, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))
+    flatness = np.sqrt(np.maximum(squares[:, 0], 0.0) / np.maximum(squares[:, 1], 1e-30))
+    return axes[:, :, 0], flatness
 
 
 class SideNetwork(nn.Module):
     """Messages across the faces of tetrahedra, then the line by which the field is read in each.
 
-    Buffers `mean` and `deviation` hold those of the features it was taught with.
+    Buffers hold mean and deviation of the features it was taught with.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
+    face_mean: torch.Tensor
+    face_deviation: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         w = CHANNELS
         self.register_buffer("mean", torch.zeros(CORNERS))
         self.register_buffer("deviation", torch.ones(CORNERS))
+        self.register_buffer("face_mean", torch.zeros(FACES))
+        self.register_buffer("face_deviation", torch.ones(FACES))
         self.entry = nn.Linear(CORNERS, w)
+        self.norm = nn.ModuleList([nn.LayerNorm(w) for _ in range(ROUNDS)])
         self.own = nn.ModuleList([nn.Linear(w, w) for _ in range(ROUNDS)])
         self.other = nn.ModuleList([nn.Linear(w, w, bias=False) for _ in range(ROUNDS)])
         self.face = nn.ModuleList([nn.Linear(FACES, w, bias=False) for _ in range(ROUNDS)])
@@ -174,11 +226,14 @@ class SideNetwork(nn.Module):
         """Return a and b ≥ 0, (t,) each."""
         t = len(graph.neighbours)
         h = torch.relu(self.entry((graph.tetrahedra - self.mean) / self.deviation))
-        for own, other, face, update in zip(self.own, self.other, self.face, self.update, strict=True):
-            message = torch.relu(own(h)[:t, None] + other(h)[graph.neighbours] + face(graph.faces))
+        faces = (graph.faces - self.face_mean) / self.face_deviation
+        rounds = zip(self.norm, self.own, self.other, self.face, self.update, strict=True)
+        for norm, own, other, face, update in rounds:
+            q = norm(h)
+            message = torch.relu(own(q)[:t, None] + other(q)[graph.neighbours] + face(faces))
             heard = torch.cat([message.mean(dim=1), message.amax(dim=1)], dim=1)
             heard = torch.cat([heard, heard.new_zeros((1, heard.shape[1]))])  # the outside hears nothing
-            h = h + torch.relu(update(torch.cat([h, heard], dim=1)))
+            h = h + torch.relu(update(torch.cat([q, heard], dim=1)))
         a, b = self.head(h)[:t].unbind(dim=1)
         return a, GAIN * nn.functional.softplus(b)
 

@@ -7,6 +7,10 @@ that Algorithm 1 walks to the boundary anew for every batch (Algorithm 3; with `
 which side each really is on, and a share of every batch comes from them until the next refresh (Algorithm 2,
 its eager form: negatives are remade for the current f, then learnt for a while).
 
+Where f is known beforehand, `Known`, its misfit is part of the loss: 0 on samples of the boundary, and a
+distance off it. hKR alone knows a
+boundary by labels only, and near it they are wrong wherever the oracle rounds.
+
 Nothing in the loop asks the device for a number: monitors stay tensors until a report is due.
 """
 
@@ -22,10 +26,11 @@ import torch
 from ocsdf3d.complement import WalkConfig, walk
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.lipschitz.stiefel import SpectralSteps
-from ocsdf3d.loss import hkr
+from ocsdf3d.lipschitz.workers import Workers
+from ocsdf3d.loss import hkr, misfit
 from ocsdf3d.query import Function, value_and_gradient
 
-__all__ = ["History", "Labelled", "Source", "Surface", "TrainConfig", "learn"]
+__all__ = ["History", "Known", "Labelled", "Source", "Surface", "TrainConfig", "learn"]
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -40,6 +45,10 @@ class TrainConfig:
         Optimiser steps in all.
     batch : int
         Points of each class in a batch.
+    anchors : int
+        Samples of the boundary in a batch, and as many points away from it, when f is known there.
+    touch, away : float
+        Weights of their misfit beside hKR, whose own is 1.
     margin, margin_start : float
         m at the end and at the start, annealed geometrically over the run.
     lam, lam_start : float
@@ -69,6 +78,9 @@ class TrainConfig:
 
     steps: int = 2000
     batch: int = 1024
+    anchors: int = 512
+    touch: float = 0.0
+    away: float = 0.0
     margin: float = 0.01
     margin_start: float = 0.05
     lam: float = 100.0
@@ -85,12 +97,15 @@ class TrainConfig:
     report: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "updates", "report"):
+        for name in ("steps", "batch", "anchors", "updates", "report"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
         for name in ("warm", "refresh"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative; got {getattr(self, name)}.")
+        for name in ("touch", "away"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must not be negative, and finite; got {getattr(self, name)}.")
         if not 0.0 <= self.lam_hold <= 1.0:
             raise ValueError(f"`lam_hold` must lie in [0, 1]; got {self.lam_hold}.")
         for name in ("margin", "margin_start", "lam", "lam_start", "rate", "adam_rate"):
@@ -202,6 +217,36 @@ class Labelled:
         self.explored = list(self.explore(function, margin))
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Where f is known beforehand.
+
+    Attributes
+    ----------
+    boundary : (n, g, d) tensor
+        Samples of {f = 0} in groups of g neighbours, over which the mean of f is known: 1 of clean samples,
+        more where they scatter about the surface.
+    away : (k, d) tensor
+        Points off it.
+    distance : (k,) tensor
+        f there, positive inside.
+    generator : torch.Generator
+        On the device of the points.
+    """
+
+    boundary: torch.Tensor
+    away: torch.Tensor
+    distance: torch.Tensor
+    generator: torch.Generator
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ⌊n/g⌋ groups of the boundary, n points off it and f there, drawn with replacement."""
+        device, groups = self.boundary.device, max(1, n // self.boundary.shape[1])
+        index = torch.randint(len(self.boundary), (groups,), generator=self.generator, device=device)
+        off = torch.randint(len(self.away), (n,), generator=self.generator, device=device)
+        return self.boundary[index], self.away[off], self.distance[off]
+
+
 @dataclass
 class History:
     """What happened in a run.
@@ -234,10 +279,7 @@ class _RMSprop:
         self.network, self.rate = network, rate
         self.optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.9, eps=1e-7)
 
-    def zero_grad(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def step(self, scale: float = 1.0) -> None:
+    def step(self, scale: float = 1.0, workers: Workers | None = None) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * scale
         self.optimizer.step()
@@ -252,6 +294,7 @@ def learn(
     upper: torch.Tensor,
     generator: torch.Generator,
     *,
+    known: Known | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> History:
@@ -269,6 +312,8 @@ def learn(
         Corners of B, on which walkers are projected.
     generator : torch.Generator
         Randomness of the walks, on the same device.
+    known : Known, optional
+        Where f is known beforehand.
     report : callable, optional
         (done, total, figures) → None, every `config.report` steps.
     stop : callable, optional
@@ -281,55 +326,84 @@ def learn(
         optimizer = _RMSprop(network, config.rate)
     history = History()
     positives = negatives = network.head.new_zeros((0, network.config.inputs))
-    for step in range(config.steps):
-        done = step / config.steps
-        margin, lam = config.margin_at(done), config.lam_at(done)
-        if config.refresh and step and step % config.refresh == 0:
-            with network.frozen():
-                source.refresh(network, margin)
-        if step % config.updates == 0:
-            positives, negatives = source.draw(config.batch)
-            if source.walked and step >= config.warm:
+    with Workers(network.head.device) as workers:
+        for step in range(config.steps):
+            done = step / config.steps
+            margin, lam = config.margin_at(done), config.lam_at(done)
+            if config.refresh and step and step % config.refresh == 0:
                 with network.frozen():
-                    negatives = walk(network, negatives, margin, config.walk, lower, upper, generator)
-        optimizer.zero_grad()
-        values = network(torch.cat([positives, negatives]))
-        loss = hkr(values[: len(positives)], values[len(positives) :], margin, lam)
-        loss.backward()
-        optimizer.step(config.rate_at(done))
-        history.steps = step + 1
-        if history.steps % config.report == 0 or history.steps == config.steps:
-            history.add(_figures(network, loss, values, positives, negatives, history.steps, margin, lam))
-            if report is not None:
-                report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
-            if stop is not None and stop():
-                history.interrupted = history.steps < config.steps
-                break
+                    source.refresh(network, margin)
+            if step % config.updates == 0:
+                positives, negatives = source.draw(config.batch)
+                if source.walked and step >= config.warm:
+                    with network.frozen():
+                        negatives = walk(network, negatives, margin, config.walk, lower, upper, generator)
+            batch = [positives, negatives, *(known.draw(config.anchors) if known is not None else ())]
+            loss, inside, outside = _descend(network, config, batch, margin, lam, workers)
+            optimizer.step(config.rate_at(done), workers)
+            history.steps = step + 1
+            if history.steps % config.report == 0 or history.steps == config.steps:
+                figures = _figures(network, loss, inside, outside, positives, negatives)
+                history.add({"step": float(history.steps), **figures, "margin": margin, "lam": lam})
+                if report is not None:
+                    report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
+                if stop is not None and stop():
+                    history.interrupted = history.steps < config.steps
+                    break
     return history
+
+
+def _descend(
+    network: LipschitzNetwork,
+    config: TrainConfig,
+    batch: list[torch.Tensor],
+    margin: float,
+    lam: float,
+    workers: Workers,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give the parameters the gradient of the loss of a batch; return the loss, and f on both classes.
+
+    Each worker takes its share of every part of the batch, and counts by it.
+    """
+    parameters = list(network.parameters())
+    count = max(1, min(workers.count, *(len(part) for part in batch)))
+
+    def share(parts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        weight = len(parts[0]) / len(batch[0])
+        points = [part.flatten(0, -2) for part in parts[:4]]
+        values = network(torch.cat(points)).split([len(part) for part in points])
+        loss = hkr(values[0], values[1], margin, lam)
+        if len(parts) > 2:
+            touching = values[2].view(parts[2].shape[:2]).mean(dim=1)
+            loss = loss + config.touch * misfit(touching, 0.0) + config.away * misfit(values[3], parts[4])
+        gradients = torch.autograd.grad(weight * loss, parameters, allow_unused=True)
+        return (weight * loss.detach(), values[0].detach(), values[1].detach(), *gradients)
+
+    shares = workers.map(share, zip(*(part.tensor_split(count) for part in batch), strict=True))
+    losses, inside, outside, *gradients = zip(*shares, strict=True)
+    for parameter, parts in zip(parameters, gradients, strict=True):
+        parameter.grad = None if parts[0] is None else torch.stack(parts).sum(dim=0)
+    return torch.stack(losses).sum(), torch.cat(inside), torch.cat(outside)
 
 
 def _figures(
     network: LipschitzNetwork,
     loss: torch.Tensor,
-    values: torch.Tensor,
+    inside: torch.Tensor,
+    outside: torch.Tensor,
     positives: torch.Tensor,
     negatives: torch.Tensor,
-    step: int,
-    margin: float,
-    lam: float,
 ) -> dict[str, float]:
     """Return one report as host numbers, in a single transfer."""
-    n = len(positives)
     sample = torch.cat([positives[:128], negatives[:128]])
     with network.frozen():
         gradient = value_and_gradient(network, sample)[1]
     numbers = torch.stack(
         [
             loss.detach(),
-            (values[:n] > 0).float().mean(),
-            (values[n:] > 0).float().mean(),
+            (inside > 0).float().mean(),
+            (outside > 0).float().mean(),
             gradient.norm(dim=1).mean(),
         ]
     ).tolist()
-    named = dict(zip(("loss", "recall", "false_positives", "gradient_norm"), numbers, strict=True))
-    return {"step": float(step), **named, "margin": margin, "lam": lam}
+    return dict(zip(("loss", "recall", "false_positives", "gradient_norm"), numbers, strict=True))

@@ -54,7 +54,7 @@ class Ball:
     rounding = 5e-6
     frame = Frame(np.zeros(3), 1.0)
     network = SimpleNamespace(config=NetworkConfig(inputs=3), head=SimpleNamespace(dtype="torch.float32"))
-    settings = MappingProxyType({"preset": "fast", "seed": 0, "outliers": 0})
+    settings = MappingProxyType({"preset": "fast", "seed": 0, "outliers": 0, "noise": 0.0})
 
     def __init__(self) -> None:
         self.history: dict[str, Any] = {
@@ -264,6 +264,7 @@ GIVEN = {  # flag → (value on the command line, `fit` keyword, what `fit` gets
 }
 ELSEWHERE = {  # tested below
     *("--help", "--output", "--resolution", "--complete", "--save", "--json", "--quiet", "--verbose"),
+    "--no-smooth",
 }
 
 
@@ -277,6 +278,22 @@ def test_each_flag_reaches_fit(flag: str, cloud: Path, fits: list[SimpleNamespac
     assert call[keyword] == given
     same = {name for name in call if name not in {keyword, "progress", "stop"}}
     assert {name: call[name] for name in same} == {name: plain_call[name] for name in same}
+
+
+def test_smoothing_is_said_and_can_be_declined(
+    cloud: Path,
+    fits: list[SimpleNamespace],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("reconstruct", cloud, "--no-smooth") == 0
+    assert "noise" not in capsys.readouterr().err
+    monkeypatch.setattr(Ball, "settings", {**Ball.settings, "noise": 0.21})
+    assert run("reconstruct", cloud, "--json") == 0
+    said = capsys.readouterr()
+    assert "noise of about 0.21 of the points' spacing smoothed away; --no-smooth keeps it" in said.err
+    assert json.loads(said.out)["noise"] == 0.21
+    assert [made.options["smooth"] for made in fits] == [False, True]
 
 
 def test_no_flag_of_reconstruct_is_untested() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -144,6 +145,37 @@ def test_margin_lam_and_level_act(tiny: str) -> None:
         assert np.abs(other(x) - plain(x)).max() > 1e-3
     # The level moves φ by the same amount everywhere; the frame's scale turns it into world units.
     assert level(x) - plain(x) == pytest.approx(np.full(500, 0.1 * plain.frame.scale), abs=1e-12)
+
+
+def test_noise_is_smoothed_unless_it_is_to_stay(tiny: str) -> None:
+    rng = np.random.default_rng(5)
+    noisy = ball(2000) + 0.03 * rng.normal(size=(2000, 3))
+    smooth, kept = fit(noisy, preset=tiny), fit(noisy, preset=tiny, smooth=False)
+    assert smooth.settings["noise"] > 0.1
+    assert kept.settings["noise"] == 0.0
+    x = rng.uniform(-1, 1, (500, 3))
+    assert np.abs(smooth(x) - kept(x)).max() > 1e-3
+    assert fit(ball(2000), preset=tiny).settings["noise"] == 0.0
+    # Samples of a mesh are taken at their word: its roughness is its shape.
+    rough = trimesh.creation.icosphere(4)
+    rough.vertices *= 1.0 + 0.02 * rng.normal(size=(len(rough.vertices), 1))
+    assert fit(rough, preset=tiny).settings["noise"] == 0.0
+
+
+def test_a_preset_of_ones_own(tiny: str) -> None:
+    own = PRESETS[tiny]
+    sdf = fit(ball(), preset=dataclasses.replace(own, solid=dataclasses.replace(own.solid, steps=40)))
+    assert sdf.history["steps"] == 40
+    assert sdf.settings["preset"] == "own"
+    assert fit(ball(), preset=tiny).settings["preset"] == tiny
+
+
+def test_the_surface_passes_through_the_points(tiny: str) -> None:
+    """Held to 0 on them, f is nearer to it there than the labels alone bring it."""
+    own = PRESETS[tiny]
+    free = dataclasses.replace(own, solid=dataclasses.replace(own.solid, touch=0.0, away=0.0))
+    held, loose = (np.abs(fit(ball(), preset=preset)(ball())).mean() for preset in (own, free))
+    assert held < 0.7 * loose
 
 
 def test_level_by_default_puts_half_the_points_inside(tiny: str) -> None:

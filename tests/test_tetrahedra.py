@@ -115,11 +115,17 @@ def test_graph_of_one_tetrahedron_is_as_computed_by_hand() -> None:
     assert graph.tetrahedra.shape == (2, CORNERS)
     assert graph.neighbours.tolist() == [[1, 1, 1, 1]]
     radius, volume = np.sqrt(0.75), 1.0 / 6.0
-    row, k = graph.tetrahedra[0].numpy(), len(FIELDS)
+    row, k = graph.tetrahedra[0].numpy(), len(FIELDS) + 4  # least, largest, two at the circumcentre
     assert row[k] == pytest.approx(np.log(radius), abs=2e-3)
     assert row[k + 1] == pytest.approx(0.3 * np.log(volume), abs=1e-3)
     assert row[k + 2 : k + 8] == pytest.approx(np.log([1, 1, 1, 2**0.5, 2**0.5, 2**0.5]), abs=0.02)
-    assert row[k + 8 :] == pytest.approx(np.full(4, 0.1 * 3**0.5), abs=1e-6)
+    assert row[k + 8 : k + 12] == pytest.approx(np.log(np.full(4, 0.1 * 3**0.5 + 0.05)), abs=1e-6)
+    # All elements point along (1, 1, 1), as the centroid does from the origin; from e₁ it lies at (−3, 1, 1).
+    from_corner = -1.0 / 33**0.5
+    for first in (k + 12, k + 15):
+        assert row[first : first + 3] == pytest.approx(
+            [(1.0 + 3.0 * from_corner) / 4.0, from_corner, 1.0], abs=5e-3
+        )
     assert graph.tetrahedra[1, :k].tolist() == [-0.5 * GAIN] * k
     # The circumcentre (1/2, 1/2, 1/2) lies 1/2 within three faces and 1/(2√3) beyond the large one.
     heights = sorted(graph.faces[0, :, 1].tolist())
@@ -128,6 +134,15 @@ def test_graph_of_one_tetrahedron_is_as_computed_by_hand() -> None:
         [0.5, 0.5, 0.5, 0.75**0.5], abs=5e-3
     )
     assert (graph.faces[0, :, 2] == 1.0).all()
+    altitudes = sorted(np.exp(graph.faces[0, :, 3].numpy()) - 0.01)
+    assert altitudes == pytest.approx([1 / 3**0.5, 1.0, 1.0, 1.0], abs=5e-3)
+    radii = sorted(np.exp(graph.faces[0, :, 4].numpy()) - 0.01)
+    assert radii == pytest.approx([0.5**0.5] * 3 + [(2 / 3) ** 0.5], abs=5e-3)
+    # Outward normals: (1, 1, 1)/√3 of the large face, −e of the others, against elements along (1, 1, 1).
+    for column in (5, 6, 7, 8):
+        assert sorted(graph.faces[0, :, column].tolist()) == pytest.approx(
+            [-1 / 3**0.5] * 3 + [1.0], abs=5e-3
+        )
 
 
 def test_the_order_of_tetrahedra_and_faces_does_not_matter() -> None:

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ocsdf3d import train
 from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
+from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.query import Function
 from ocsdf3d.sampling import uniform_in_box
-from ocsdf3d.train import History, Labelled, Surface, TrainConfig, learn
+from ocsdf3d.train import History, Known, Labelled, Surface, TrainConfig, learn
 
 LOWER, UPPER = torch.full((2,), -1.5), torch.full((2,), 1.5)
 RADIUS = 0.7
@@ -373,6 +375,82 @@ def test_surface_has_nothing_to_refresh() -> None:
     assert torch.equal(surface.data, source.points)
 
 
+def test_workers_share_a_batch_and_its_gradient() -> None:
+    """Shares of unequal size, groups among them, add up to the gradient of the whole."""
+    generator = torch.Generator().manual_seed(0)
+    config = settings(touch=1.0, away=0.5)
+    known = known_circle(generator, group=3).draw(33)
+    batch = [ring(generator, 33), seeds(generator)(33), *known]
+    found = []
+    for count in (1, 2, 4):
+        net, workers = network(), Workers(torch.device("cpu"))
+        workers.count = count
+        with workers:
+            loss, inside, outside = train._descend(net, config, batch, 0.1, 10.0, workers)
+        assert len(inside) == len(outside) == 33
+        found.append([loss, *(p.grad for p in net.parameters())])
+    # Groups, 11 of them, and points, 33, fall to the workers in shares that differ by one row.
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert torch.allclose(a, b, rtol=0.15, atol=0.02)
+
+
+# ------------------------------------------------------------------------------------- where f is known
+
+
+def known_circle(generator: torch.Generator, group: int = 1, noise: float = 0.0) -> Known:
+    """The circle in groups of neighbours, displaced along the radius by ±noise in turn, and its distance."""
+    angle = 2.0 * torch.pi * torch.arange(600) / 600
+    radius = RADIUS + noise * (-1.0) ** torch.arange(600)
+    circle = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    away = seeds(generator)(2000)
+    return Known(circle.view(-1, group, 2), away, RADIUS - away.norm(dim=1), generator)
+
+
+def test_known_values_are_drawn_together() -> None:
+    known = known_circle(torch.Generator().manual_seed(0), group=4)
+    groups, away, distance = known.draw(30)
+    assert groups.shape == (7, 4, 2)  # ⌊30/4⌋ groups
+    assert away.shape == (30, 2)
+    assert torch.allclose(distance, RADIUS - away.norm(dim=1))
+    assert known_circle(torch.Generator().manual_seed(0), group=60).draw(20)[0].shape == (1, 60, 2)
+
+
+def test_a_boundary_that_labels_get_wrong_is_found_by_its_samples() -> None:
+    """Labels of a circle 0.1 too large, none of them between the two: only the samples know the radius."""
+
+    def learnt(touch: float, far: float) -> tuple[float, float]:
+        generator = torch.Generator().manual_seed(0)
+        x = seeds(generator)(20_000)
+        r = x.norm(dim=1)
+        source = Labelled(x[r < RADIUS - 0.1], x[r > RADIUS + 0.1], lambda f, m: (x, x), 0.0, generator)
+        source.pools[0] = torch.cat([source.pools[0], x[(r > RADIUS) & (r < RADIUS + 0.1)]])  # the wrong ones
+        net = network()
+        config = settings(steps=300, batch=256, anchors=128, touch=touch, away=far, lam=100.0)
+        run(net, source, config, known=known_circle(generator))
+        circle, probe = known_circle(generator).boundary[:, 0], seeds(generator)(4000)
+        with torch.no_grad():
+            exact = RADIUS - probe.norm(dim=1)
+            return float(net(circle).abs().mean()), float((net(probe) - exact).abs().mean())
+
+    untold, touched, told = learnt(0.0, 0.0), learnt(1.0, 0.0), learnt(1.0, 1.0)
+    assert touched[0] < 0.3 * untold[0]
+    assert told[1] < 0.3 * untold[1]
+
+
+def test_groups_bear_noise_that_points_flatten() -> None:
+    """Samples 0.05 beside the circle in turn: held to each, f is 0 in the whole band; to pairs, it rises."""
+    values = []
+    for group in (1, 2):
+        generator = torch.Generator().manual_seed(0)
+        net, known = network(), known_circle(generator, group, noise=0.05)
+        config = settings(steps=300, anchors=128, touch=10.0)
+        run(net, disc_source(generator), config, known=known)
+        values.append(float(net(known.boundary.flatten(0, 1)).detach().abs().mean()))
+    assert values[0] < 0.005
+    assert values[1] > 0.02  # measured 0.03; 0.05 on the distance to the circle
+
+
 # ------------------------------------------------------------------------------------- no host syncs
 
 # What copies a number to the host or waits for a count: `item`, `bool`, `float` and `int` of a tensor are the
@@ -459,8 +537,10 @@ def test_labelled_batches_read_nothing_either(monkeypatch: pytest.MonkeyPatch) -
     generator = torch.Generator().manual_seed(0)
     half = ring(generator), 1.9 * ring(generator)
     source = Labelled(*half, lambda f, m: half, 0.25, generator)
+    known = known_circle(generator, group=3)
     with watched(monkeypatch) as (operations, reads):
-        run(network(width=16), source, settings(steps=40, report=20, refresh=10))
+        config = settings(steps=40, report=20, refresh=10, anchors=30, touch=1.0, away=0.1)
+        run(network(width=16), source, config, known=known)
     assert reads == ["tolist"] * 2
     assert operations == []
 
@@ -468,7 +548,7 @@ def test_labelled_batches_read_nothing_either(monkeypatch: pytest.MonkeyPatch) -
 # ------------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("name", ["steps", "batch", "updates", "report"])
+@pytest.mark.parametrize("name", ["steps", "batch", "anchors", "updates", "report"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_counts_are_at_least_one(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1; got {value}"):
@@ -479,6 +559,13 @@ def test_counts_are_at_least_one(name: str, value: int) -> None:
 @pytest.mark.parametrize("value", [0.0, -0.1, float("inf"), float("nan")])
 def test_lengths_and_weights_are_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be positive and finite; got {value}"):
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["touch", "away"])
+@pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
+def test_weights_that_may_be_zero_are_not_negative(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must not be negative, and finite; got {value}"):
         TrainConfig(**{name: value})  # type: ignore[arg-type]
 
 

@@ -82,6 +82,12 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         metavar="L",
         help="weight λ of the hinge in the loss, no unit (default: the preset's)",
     )
+    parser.add_argument(
+        "--no-smooth",
+        dest="smooth",
+        action="store_false",
+        help="keep every point where it is (default: a cloud in which noise is seen is smoothed)",
+    )
     add_complete(parser)
     add_device(parser)
     add_seed(parser)
@@ -126,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
             level=args.level,
             device=args.device,
             seed=args.seed,
+            smooth=args.smooth,
             progress=report,
             stop=interrupt.stop,
         )
@@ -134,6 +141,12 @@ def run(args: argparse.Namespace) -> int:
             note(f"support {sdf.support}: {sdf.support_reason}", quiet=args.quiet)
         if sdf.settings["outliers"]:
             note(f"{sdf.settings['outliers']:,} isolated points taken for outliers", quiet=args.quiet)
+        if sdf.settings["noise"]:
+            note(
+                f"noise of about {sdf.settings['noise']:.2g} of the points' spacing smoothed away; "
+                "--no-smooth keeps it",
+                quiet=args.quiet,
+            )
         if sdf.history["interrupted"]:
             warn(f"interrupted: training ended after {sdf.history['steps']} steps; its result is written")
         meshing = time.perf_counter()
@@ -170,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
         "support": sdf.support,
         "support_reason": sdf.support_reason,
         "outliers": sdf.settings["outliers"],
+        "noise": sdf.settings["noise"],
         "level": sdf.level,
         "lipschitz": sdf.lipschitz,
         "seconds": {name: round(float(value), 3) for name, value in seconds.items()},

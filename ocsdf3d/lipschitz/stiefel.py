@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 
 from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.workers import Workers
 
 __all__ = ["SpectralSteps", "orthogonalised", "tangent"]
 
@@ -76,22 +77,26 @@ class SpectralSteps:
         self.adam = torch.optim.Adam(others, lr=adam_rate, betas=(0.9, 0.99), fused=True)
         self.adam_rate = adam_rate
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self.network.zero_grad(set_to_none=True)
-
     @torch.no_grad()
-    def step(self, scale: float = 1.0) -> None:
-        """Take one step, `scale` times the base rates (the schedule), and retract."""
+    def step(self, scale: float = 1.0, workers: Workers | None = None) -> None:
+        """Take one step, `scale` times the base rates (the schedule), and retract; layers side by side."""
         square = self.network.square
         if len(square) and square.grad is not None:
-            direction = tangent(square, square.grad)
-            # Sizes are compared within a layer only: normalise before averaging over time.
-            direction /= direction.flatten(1).norm(dim=1).clamp_min(1e-20)[:, None, None]
-            self.velocity.lerp_(direction, 1.0 - self.momentum)
-            ahead = torch.lerp(direction, self.velocity, self.momentum)
-            square.sub_(orthogonalised(ahead), alpha=self.rate * scale)
+            layers = square.detach(), square.grad, self.velocity
+            parts = zip(*(t.chunk(workers.count if workers else 1) for t in layers), strict=True)
+            moves = [(*part, self.rate * scale) for part in parts]
+            _ = workers.map(self._move, moves) if workers else [self._move(move) for move in moves]
         for group in self.adam.param_groups:
             group["lr"] = self.adam_rate * scale
         self.adam.step()
         self.network.retract()
+
+    @torch.no_grad()
+    def _move(self, layers: tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]) -> None:
+        """Turn some square layers, given with their gradients and velocities, by an angle."""
+        square, gradient, velocity, angle = layers
+        direction = tangent(square, gradient)
+        # Sizes are compared within a layer only: normalise before averaging over time.
+        direction /= direction.flatten(1).norm(dim=1).clamp_min(1e-20)[:, None, None]
+        velocity.lerp_(direction, 1.0 - self.momentum)
+        square.sub_(orthogonalised(torch.lerp(direction, velocity, self.momentum)), alpha=angle)

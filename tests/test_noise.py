@@ -1,0 +1,79 @@
+"""Noise: seen where it is, not where a wall is thin, and less of it afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from ocsdf3d import analytic
+from ocsdf3d.noise import SEEN, denoised, noise_level, smoothed
+from ocsdf3d.sampling import surface_points
+
+SHAPES = {
+    "sphere": (trimesh.creation.icosphere(5), analytic.sphere(1.0)),
+    "torus": (trimesh.creation.torus(0.75, 0.25, 128, 64), analytic.torus(0.75, 0.25)),
+    "box": (trimesh.creation.box((2.0, 1.2, 0.8)), analytic.box((2.0, 1.2, 0.8))),
+    "plate": (trimesh.creation.box((1.6, 1.2, 0.02)), analytic.box((1.6, 1.2, 0.02))),
+}
+
+
+def sampled(name: str, n: int = 2048, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    points = surface_points(SHAPES[name][0], n, np.random.default_rng(seed))[0]
+    return points + noise * np.random.default_rng(seed + 1).normal(size=points.shape)
+
+
+def level(points: np.ndarray) -> float:
+    return noise_level(points, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_clean_clouds_come_back_as_they_are(name: str) -> None:
+    """A plate of 0.02 is a third of the spacing thick: two sheets, no noise."""
+    points = sampled(name)
+    assert level(points) < SEEN
+    same, seen = denoised(points, np.random.default_rng(0))
+    assert seen == 0.0
+    assert same is points
+
+
+@pytest.mark.parametrize("name", ["sphere", "torus", "box"])
+@pytest.mark.parametrize("noise", [0.015, 0.025])
+def test_noise_is_seen_and_lessened(name: str, noise: float) -> None:
+    points, phi = sampled(name, noise=noise), SHAPES[name][1]
+    moved, seen = denoised(points, np.random.default_rng(0))
+    spacing = np.sqrt(SHAPES[name][0].area / len(points)) * 1.23  # mean of 10 nearest distances on a plane
+    assert 0.5 < seen / (noise / spacing) < 1.6
+    before, after = (np.sqrt(np.mean(phi(x) ** 2)) for x in (points, moved))
+    assert after < 0.75 * before
+    assert np.abs(moved - points).max() < 8.0 * noise  # points stay where they were, along the surface
+
+
+def test_the_level_forgets_place_and_size() -> None:
+    points = sampled("torus", noise=0.02)
+    assert level(37.0 * points + [5.0, -2.0, 9.0]) == pytest.approx(level(points), rel=1e-6)
+
+
+def test_wires_and_small_clouds_are_no_noise() -> None:
+    t = np.linspace(0.0, 1.0, 2000)
+    wire = np.stack([np.cos(9 * t), np.sin(9 * t), t], axis=1)
+    assert level(wire + 1e-3 * np.random.default_rng(0).normal(size=wire.shape)) == 0.0
+    assert level(sampled("sphere", n=40, noise=0.1)) == 0.0
+
+
+def test_smoothing_leaves_a_plane_and_its_input_alone() -> None:
+    rng = np.random.default_rng(0)
+    plane = np.column_stack([rng.uniform(-1, 1, (500, 2)), np.zeros(500)])
+    plane.setflags(write=False)
+    moved = smoothed(plane, 16)
+    assert np.abs(moved[:, 2]).max() < 1e-12
+    assert np.allclose(moved, plane, atol=1e-9)
+
+
+def test_smoothing_works_in_pieces_and_on_lines() -> None:
+    points = sampled("sphere", n=23_000, noise=0.01)
+    assert np.array_equal(smoothed(points, 16)[:100], smoothed(points, 16)[:100])
+    radius = np.linalg.norm(smoothed(points, 40), axis=1)
+    assert radius.std() < 0.5 * np.linalg.norm(points, axis=1).std()
+    line = np.column_stack([np.linspace(0, 1, 50), np.zeros((50, 2))])
+    assert np.isfinite(smoothed(line, 10)).all()
