@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ocsdf3d import io
 from ocsdf3d.checkpoint import resolve_device
@@ -167,7 +168,8 @@ def fit(
         history=_record(history, loaded - begun, sided - loaded, trained - sided),
     )
     if level is None:
-        level = level_of(-sdf(kept) / frame.scale, QUANTILES[sides.support])
+        where = kept if sides.support == "solid" or known is None else _bridged(kept)
+        level = level_of(-sdf(where) / frame.scale, QUANTILES[sides.support])
     return dataclasses.replace(sdf, level=float(level))
 
 
@@ -216,6 +218,12 @@ def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.rand
     if points is None or points >= len(shape):
         return shape.points
     return shape.points[np.sort(rng.choice(len(shape), points, replace=False))]
+
+
+def _bridged(points: Floats) -> Floats:
+    """Return points, (n, 3), and the midpoints to the 3 nearest of each, (4 n, 3)."""
+    nearest = cKDTree(points).query(points, k=4, workers=-1)[1][:, 1:]
+    return np.concatenate([points, (0.5 * (points[:, None] + points[nearest])).reshape(-1, 3)])
 
 
 def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh | PointCloud:

@@ -58,20 +58,22 @@ def _presets() -> dict[str, Preset]:
         anchors=384,
         margin=0.005,
         margin_start=0.02,
-        lam=300.0,
-        lam_start=30.0,
+        lam=1000.0,
+        lam_start=100.0,
         touch=1.0,
         away=0.2,
         refresh=200,
     )
-    # Negatives walk all the way (multiplier 4, T = 4) and stop at the margin, never past it.
+    # Negatives walk to {f = −m}, 2 m from the samples, and no further: between these lies the surface too.
     shell = TrainConfig(
         steps=1200,
-        margin=0.02,
-        margin_start=0.04,
+        margin=0.01,
+        margin_start=0.02,
         lam=100.0,
         lam_start=10.0,
-        walk=WalkConfig(steps=4, multiplier=4.0, level=0.0, one_sided=True),
+        touch=1.0,
+        away=0.5,
+        walk=WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True),
         warm=200,
     )
     network = NetworkConfig(inputs=3)
@@ -106,8 +108,8 @@ def _presets() -> dict[str, Preset]:
         "default": Preset(network, solid, shell),
         "best": Preset(
             NetworkConfig(inputs=3, width=192, depth=12),
-            replace(solid, steps=12_000, batch=2048),
-            replace(shell, steps=6_000, batch=2048, margin=0.01, warm=500),
+            replace(solid, steps=12_000, batch=2048, anchors=1024),
+            replace(shell, steps=6_000, batch=2048, anchors=1024, warm=500),
             pool=1_500_000,
         ),
         "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5, sure=0.0),

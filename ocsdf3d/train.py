@@ -224,20 +224,23 @@ class Known:
     Attributes
     ----------
     boundary : (n, g, d) tensor
-        Samples of {f = 0} in groups of g neighbours, over which the mean of f is known: 1 of clean samples,
-        more where they scatter about the surface.
+        Samples of {f = height} in groups of g neighbours, over which the mean of f is known: 1 of clean
+        samples, more where they scatter about the surface.
     away : (k, d) tensor
         Points off it.
     distance : (k,) tensor
-        f there, positive inside.
+        f there.
     generator : torch.Generator
         On the device of the points.
+    height : float
+        f on the samples: 0 of a solid, m of a shell, whose samples are the class itself.
     """
 
     boundary: torch.Tensor
     away: torch.Tensor
     distance: torch.Tensor
     generator: torch.Generator
+    height: float = 0.0
 
     def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ⌊n/g⌋ groups of the boundary, n points off it and f there, drawn with replacement."""
@@ -339,7 +342,8 @@ def learn(
                     with network.frozen():
                         negatives = walk(network, negatives, margin, config.walk, lower, upper, generator)
             batch = [positives, negatives, *(known.draw(config.anchors) if known is not None else ())]
-            loss, inside, outside = _descend(network, config, batch, margin, lam, workers)
+            height = known.height if known is not None else 0.0
+            loss, inside, outside = _descend(network, config, batch, height, margin, lam, workers)
             optimizer.step(config.rate_at(done), workers)
             history.steps = step + 1
             if history.steps % config.report == 0 or history.steps == config.steps:
@@ -357,6 +361,7 @@ def _descend(
     network: LipschitzNetwork,
     config: TrainConfig,
     batch: list[torch.Tensor],
+    height: float,
     margin: float,
     lam: float,
     workers: Workers,
@@ -375,7 +380,7 @@ def _descend(
         loss = hkr(values[0], values[1], margin, lam)
         if len(parts) > 2:
             touching = values[2].view(parts[2].shape[:2]).mean(dim=1)
-            loss = loss + config.touch * misfit(touching, 0.0) + config.away * misfit(values[3], parts[4])
+            loss = loss + config.touch * misfit(touching, height) + config.away * misfit(values[3], parts[4])
         gradients = torch.autograd.grad(weight * loss, parameters, allow_unused=True)
         return (weight * loss.detach(), values[0].detach(), values[1].detach(), *gradients)
 

@@ -139,7 +139,7 @@ def test_margin_lam_and_level_act(tiny: str) -> None:
     assert margin.settings["train"]["margin"] == 0.05
     assert margin.settings["train"]["margin_start"] == pytest.approx(0.2)  # 0.02 / 0.005 of the preset
     assert lam.settings["train"]["lam"] == 3.0
-    assert lam.settings["train"]["lam_start"] == pytest.approx(0.3)  # 30 / 300
+    assert lam.settings["train"]["lam_start"] == pytest.approx(0.3)  # 100 / 1000
     x = np.random.default_rng(0).uniform(-1, 1, (500, 3))
     for other in (margin, lam):
         assert np.abs(other(x) - plain(x)).max() > 1e-3

@@ -386,7 +386,7 @@ def test_workers_share_a_batch_and_its_gradient() -> None:
         net, workers = network(), Workers(torch.device("cpu"))
         workers.count = count
         with workers:
-            loss, inside, outside = train._descend(net, config, batch, 0.1, 10.0, workers)
+            loss, inside, outside = train._descend(net, config, batch, 0.0, 0.1, 10.0, workers)
         assert len(inside) == len(outside) == 33
         found.append([loss, *(p.grad for p in net.parameters())])
     # Groups, 11 of them, and points, 33, fall to the workers in shares that differ by one row.
