@@ -42,12 +42,15 @@ class Planes(NamedTuple):
         Mean distance to the nearest neighbours.
     round : (n,) bool array
         Whether the neighbourhood reaches in two directions; along a wire it does not.
+    flat : (n,) bool array
+        Whether it reaches less in the third.
     """
 
     normals: Floats
     width: Floats
     spacing: Floats
     round: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
 
 
 def sheet_planes(points: Floats, tree: cKDTree) -> Planes:
@@ -76,5 +79,9 @@ def _fitted(points: Floats, tree: cKDTree) -> Planes:
     around = patch - patch.mean(axis=1, keepdims=True)
     squares = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", around, around))
     return Planes(
-        normals, width[row, best], distance[:, 1:11].mean(axis=1), 4.0 * squares[:, 1] > squares[:, 2]
+        normals,
+        width[row, best],
+        distance[:, 1:11].mean(axis=1),
+        4.0 * squares[:, 1] > squares[:, 2],
+        4.0 * squares[:, 0] < squares[:, 1],
     )
