@@ -388,6 +388,7 @@ def test_json_is_one_object_with_the_promised_names(
         "support": "solid",
         "support_reason": "the points enclose a volume",
         "outliers": 0,
+        "noise": 0.0,
         "level": 0.015625,
         "lipschitz": 0.9990234375,
         "evaluations": 1000,
