@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 ASKED = 1000  # points
 QUIET = 0.025  # figure of clean, curved samples
-DISCS = 0.75, 0.1  # least shares of neighbourhoods that are round, and round and flat, for a verdict
+DISCS = 0.1  # least share of neighbourhoods that are round and flat, for a verdict
 GAIN = 5.0  # standard deviation of the noise over what the figure exceeds that by, both over the spacing
 ROBUST = 2.0  # standard deviations
 # Level from which a cloud of 2,048 points counts as noisy. What curvature and thin parts feign grows with the
@@ -57,7 +57,7 @@ def noise_level(points: Floats, rng: np.random.Generator) -> float:
     asked = points if len(points) <= ASKED else points[rng.choice(len(points), ASKED, replace=False)]
     planes = sheet_planes(asked, cKDTree(points))
     disc = planes.round & planes.flat
-    if planes.round.mean() < DISCS[0] or disc.mean() < DISCS[1]:
+    if not planes.of_sheets or disc.mean() < DISCS:
         return 0.0
     figure = float(np.quantile((planes.width / planes.spacing)[disc], 0.1))
     return GAIN * max(0.0, figure - QUIET)

@@ -26,6 +26,7 @@ NEIGHBOURS = 12  # of a point, itself among them
 HELD = 8  # of them that the plane holds
 TRIPLES = np.array(list(combinations(range(NEIGHBOURS), 3)))
 FAT = 0.35  # least area of a triple's triangle, doubled, over its longest edge squared
+SHEETS = 0.75
 PIECE = 2000  # points at once: 60 MB
 
 
@@ -51,6 +52,12 @@ class Planes(NamedTuple):
     spacing: Floats
     round: NDArray[np.bool_]
     flat: NDArray[np.bool_]
+
+    @property
+    def of_sheets(self) -> bool:
+        """Whether the cloud is one of sheets: round nearly everywhere. Of 22 closed shapes of 2,048 points a
+        cage of wires has 56 % round neighbourhoods, all others 91 % and more."""
+        return bool(self.round.mean() >= SHEETS)
 
 
 def sheet_planes(points: Floats, tree: cKDTree) -> Planes:
