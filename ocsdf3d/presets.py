@@ -1,6 +1,14 @@
 """What `preset=` names: a network, its training with and without an interior, and where its points lie.
 
 `default` and `best` are the product's; `fast` is for a first look; `paper` is the paper's own learner.
+
+What the levers of a solid bring, 2,048 clean points, seed 0, one change at a time. Cow, rocker arm and bones,
+1,200 steps of 1,024, means: labels alone, Chamfer over its floor 1.84, F 0.977, normal consistency 0.923,
+IoU 0.921, mean |slope − 1| in B 0.30; f held to 0 on the points and to distances far away (`touch` 1, `away`
+0.1): 1.63, 0.983, 0.928, 0.938, 0.12; labels that the oracle is unsure of left out (`sure` 0.3): 1.58, 0.986,
+0.933, 0.940, 0.12. On the rocker arm the distances straight off the points bring 1.29 to 1.26 and 0.968 to
+0.972. λ of 1,000 instead of 300 lifts a CAD part of thin walls from 0.810 to 0.833, 3,000 and a margin of
+0.0025 no further; 12 layers instead of 8 lift it to 0.840 at 1.6 times the time.
 """
 
 from __future__ import annotations

@@ -277,9 +277,11 @@ def test_negative_control_too_small_a_bound_loses_surface(trained: SDF) -> None:
 def test_offset_moves_the_surface(trained: SDF) -> None:
     inner, middle, outer = (trained.mesh(resolution=48, offset=offset) for offset in (-2.0, 0.0, 2.0))
     assert inner.volume < middle.volume < outer.volume
-    # φ underestimates distance, so the level set moves by the offset or more; little more at flat faces.
+    # φ underestimates distance, so the level set moves by the offset or more: 1.27 × on average (1.07 were
+    # exact, edges grow round), 1.24 to 1.47 × where it bulges most, as preset `fast` learns it.
+    assert 2.0 < (outer.volume - middle.volume) / middle.area < 2.0 * 1.4
     assert ((outer.extents - middle.extents) > 2 * 2.0 - 0.5).all()
-    assert ((outer.extents - middle.extents) < 2 * 2.0 * 1.4).all()
+    assert ((outer.extents - middle.extents) < 2 * 2.0 * 1.6).all()
 
 
 def test_level_set_that_leaves_the_box_is_closed_by_the_cap(born: Born) -> None:
