@@ -7,9 +7,9 @@ that Algorithm 1 walks to the boundary anew for every batch (Algorithm 3; with `
 which side each really is on, and a share of every batch comes from them until the next refresh (Algorithm 2,
 its eager form: negatives are remade for the current f, then learnt for a while).
 
-Where f is known beforehand, `Known`, its misfit is part of the loss: 0 on samples of the boundary, and a
-distance off it. hKR alone knows a
-boundary by labels only, and near it they are wrong wherever the oracle rounds.
+Where f is known beforehand, `Known`, its misfit is part of the loss: on samples of the boundary, and at known
+distances off it. hKR alone knows a boundary by labels only, and near it they are wrong wherever the oracle
+rounds.
 
 Nothing in the loop asks the device for a number: monitors stay tensors until a report is due.
 """

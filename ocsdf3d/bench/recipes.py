@@ -41,6 +41,7 @@ from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.grid import sample
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.loss import hkr
+from ocsdf3d.noise import denoised
 from ocsdf3d.pools import around
 from ocsdf3d.presets import PRESETS
 from ocsdf3d.query import value_and_gradient
@@ -171,7 +172,7 @@ class Material:
         rng, grow = np.random.default_rng(seed), PRESETS["default"].grow
         check_shape(points)
         distinct = np.unique(points, axis=0)
-        kept = distinct[inliers(distinct)]
+        kept = denoised(distinct[inliers(distinct)], rng)[0]
         frame = Frame.around(kept)
         unit = frame.to_unit(kept)
         sides = find_sides(PointCloud(frame.to_unit(points)), unit, support, rng)
