@@ -22,6 +22,7 @@ _HOME = {  # public name → module that defines it
     "fit": "pipeline",
     "read": "io",
     "write": "io",
+    "view": "viewer",
     "evaluate": "metrics",
     "save": "checkpoint",
     "load": "checkpoint",
@@ -39,6 +40,7 @@ _HOME = {  # public name → module that defines it
     "CertificateError": "lipschitz.certificate",
     "EmptyLevelSetError": "surface",
     "ResolutionError": "grid",
+    "RenderingError": "viewer.probe",
 }
 
 if TYPE_CHECKING:  # the same table for type checkers and editors; tests/test_api.py compares the two
@@ -53,12 +55,15 @@ if TYPE_CHECKING:  # the same table for type checkers and editors; tests/test_ap
     from ocsdf3d.metrics import evaluate
     from ocsdf3d.pipeline import fit, reconstruct
     from ocsdf3d.surface import EmptyLevelSetError
+    from ocsdf3d.viewer import view
+    from ocsdf3d.viewer.probe import RenderingError
 
 __all__ = [
     "reconstruct",
     "fit",
     "read",
     "write",
+    "view",
     "evaluate",
     "save",
     "load",
@@ -76,6 +81,7 @@ __all__ = [
     "CertificateError",
     "EmptyLevelSetError",
     "ResolutionError",
+    "RenderingError",
     "__version__",
 ]
 

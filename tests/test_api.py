@@ -27,6 +27,8 @@ PUBLIC = {
     "analytic": {"sphere", "box", "torus", "capsule"},
     "surface": {"EmptyLevelSetError"},
     "grid": {"ResolutionError"},
+    "viewer": {"view"},
+    "viewer.probe": {"RenderingError"},
 }
 HEAVY = {
     "torch",

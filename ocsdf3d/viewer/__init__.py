@@ -1,0 +1,114 @@
+"""See it: structures and the quantities they carry, in a window, in a browser, in a file.
+
+`view` chooses the scene and shows it; `scene.py` says what there is, `levels.py` and `slices.py` what a
+field adds, `stage.py` draws, `desktop.py` and `web.py` hold the controls, `page.py` writes a page that needs
+neither network nor VTK, `figures.py` what goes on paper. Nothing but drawing loads VTK, and only after
+`probe.py` has found, in a process of its own, that it does not crash here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ocsdf3d.viewer.probe import RenderingError, has_display, require_rendering
+from ocsdf3d.viewer.scene import Scene, scene_of
+
+__all__ = ["RenderingError", "Scene", "scene_of", "view"]
+
+
+def view(
+    *things: Any,
+    cloud: Any = None,
+    reference: Any = None,
+    offset: float = 0.0,
+    coloring: str = "plain",
+    layout: str = "overlay",
+    plane: str | None = None,
+    up: str = "z",
+    resolution: int = 200,
+    screenshot: str | os.PathLike[str] | None = None,
+    size: tuple[int, int] = (1280, 800),
+) -> Any:
+    """Show fields, meshes and clouds together.
+
+    Parameters
+    ----------
+    *things
+        Each a `Field`, a `trimesh.Trimesh`, a `PointCloud`, an (n, 3) array, or a path of a file with one.
+    cloud, reference
+        The input cloud and the true shape, shown beside them.
+    offset : float
+        Level set {φ = offset} of the fields that is shown first [world units].
+    coloring : str
+        `"plain"`, `"normals"`, `"cloud"` (distance to the cloud), `"error"` (error bars of clouds and meshes
+        against the field) or `"slope"` (‖∇φ‖).
+    layout : str
+        `"overlay"` or `"side"` by side.
+    plane : str, optional
+        Slice that shows φ: `"x"`, `"y"` or `"z"` through the middle, or as `"x=0.2"` [world units].
+    up : str
+        Axis that points up.
+    resolution : int
+        Nodes of the surface along the longest side.
+    screenshot : path, optional
+        Write this PNG and open no window.
+    size : (int, int)
+        Width and height [pixels].
+
+    Returns
+    -------
+    object
+        In a notebook the live scene, a widget; elsewhere None, once the window was closed.
+
+    Raises
+    ------
+    RenderingError
+        This machine cannot draw, or has no display for a window; the message says what to install or do.
+    ValueError
+        Nothing to show, or an option that is none.
+
+    Examples
+    --------
+    >>> view(sdf, cloud="scan.ply")                     # doctest: +SKIP
+    >>> view("field.safetensors", screenshot="a.png")   # doctest: +SKIP
+    """
+    notebook = screenshot is None and _in_notebook()
+    if screenshot is None and not notebook and not has_display():
+        raise RenderingError(
+            "no display to open a window on. Give screenshot=…, or on the command line --web, --screenshot "
+            "or --save-html."
+        )
+    scene = scene_of(things, cloud=cloud, reference=reference, offset=offset, resolution=resolution)
+    require_rendering()
+    from ocsdf3d.viewer.desktop import Desktop
+    from ocsdf3d.viewer.slices import plane_of
+    from ocsdf3d.viewer.stage import Stage
+
+    stage = Stage(
+        scene,
+        off_screen=screenshot is not None or notebook,
+        size=size,
+        layout=layout,
+        coloring=coloring,
+        up=up,
+        offset=offset,
+        resolution=resolution,
+        plane=None if plane is None else plane_of(plane, scene.box),
+    )
+    if screenshot is not None:
+        stage.screenshot(screenshot)
+        stage.close()
+        return None
+    if notebook:
+        return stage.plotter.show(jupyter_backend="trame", return_viewer=True)
+    Desktop(stage).run()
+    return None
+
+
+def _in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel."""
+    import sys
+
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,170 @@
+"""Pictures for paper: a slice with isolines, curves of a training, a turning scene. Bytes, ready to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ocsdf3d.csg import Field
+from ocsdf3d.viewer.slices import AXES, cut, isolines
+from ocsdf3d.viewer.stage import UPS, Stage
+
+__all__ = ["curves_figure", "slice_figure", "turntable"]
+
+NODES = 400  # of a slice along its longer side
+BESIDE = 0.02  # points this near to the plane are drawn, over the longest side
+SHOWN = {  # curve → title and whether its axis is logarithmic
+    "loss": ("loss", False),
+    "recall": ("share of positives with f > 0", False),
+    "false_positives": ("share of negatives with f > 0", False),
+    "gradient_norm": ("mean ‖∇f‖", False),
+    "margin": ("margin m", True),
+    "lam": ("weight λ", True),
+}
+
+
+def slice_figure(
+    field: Field,
+    origin: ArrayLike,
+    normal: ArrayLike,
+    *,
+    levels: Sequence[float] = (0.0,),
+    cloud: ArrayLike | None = None,
+    title: str = "",
+) -> bytes:
+    """Return a PNG of φ on a plane through a field's box, with isolines and axes in input units.
+
+    Parameters
+    ----------
+    field : Field
+        φ.
+    origin, normal : (3,) array_like
+        A point of the plane and its normal [world units].
+    levels : sequence of float
+        Level sets drawn boldly [world units].
+    cloud : (n, 3) array_like, optional
+        Points, of which those near the plane are drawn.
+    title : str
+        Above the picture.
+
+    Raises
+    ------
+    ValueError
+        A plane without direction.
+    """
+    found = cut(field, field.box, origin, normal, NODES)
+    along = [found.spacing * np.arange(n) for n in found.values.shape]
+    start = [float(found.corner @ axis) for axis in (found.u, found.v)]
+    x, y = start[0] + along[0], start[1] + along[1]
+    figure, axes = _figure(1, (7.0, 1.4 + 5.6 * min(2.0, along[1][-1] / along[0][-1])))
+    axis = axes[0]
+    largest = float(np.abs(found.values).max()) or 1.0
+    picture = axis.imshow(
+        found.values.T,
+        origin="lower",
+        extent=(x[0], x[-1], y[0], y[-1]),
+        cmap="coolwarm",
+        vmin=-largest,
+        vmax=largest,
+        interpolation="bilinear",
+    )
+    thin = isolines(found.values)
+    lines = axis.contour(x, y, found.values.T, thin, colors="#444444", linewidths=0.6, linestyles="solid")
+    axis.clabel(lines, fontsize=7, fmt="%g")
+    bold = sorted(c for c in levels if found.values.min() < c < found.values.max())
+    if bold:
+        axis.contour(x, y, found.values.T, bold, colors="black", linewidths=2.0, linestyles="solid")
+    if cloud is not None:
+        points = np.asarray(cloud, np.float64)
+        way = np.cross(found.u, found.v)
+        near = points[np.abs((points - found.corner) @ way) <= BESIDE * field.box.longest]
+        axis.plot(near @ found.u, near @ found.v, ".", color="#1f4e79", markersize=2.5)
+    axis.set_xlabel(f"{_named(found.u)} [units]")
+    axis.set_ylabel(f"{_named(found.v)} [units]")
+    axis.set_title(title, fontsize=10)
+    figure.colorbar(picture, ax=axis, label="φ [units], negative inside", shrink=0.85)
+    return _png(figure)
+
+
+def curves_figure(history: Mapping[str, Any], title: str = "") -> bytes:
+    """Return a PNG of the curves in a field's `history`.
+
+    Raises
+    ------
+    ValueError
+        The history holds none: an exact shape, or a combination of fields.
+    """
+    curves = history.get("curves") or {}
+    names = [name for name in SHOWN if curves.get(name)]
+    if not names:
+        raise ValueError("no training curves: only a trained field has them.")
+    figure, axes = _figure(len(names), (4.2 * min(3, len(names)), 2.9 * -(-len(names) // 3)))
+    for axis, name in zip(axes, names, strict=False):
+        axis.plot(curves["step"], curves[name], color="#1f4e79", linewidth=1.5)
+        label, logarithmic = SHOWN[name]
+        axis.set_title(label, fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
+        axis.grid(alpha=0.3)
+        if logarithmic:
+            axis.set_yscale("log")
+    figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def turntable(stage: Stage, frames: int = 36) -> bytes:
+    """Return a GIF of a stage turned once around its upward axis.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 2 frames.
+    """
+    if frames < 2:
+        raise ValueError(f"`frames` must be at least 2; got {frames}.")
+    from PIL import Image
+
+    up = np.array(AXES[stage.up])
+    start = np.array(UPS[stage.up])
+    pictures = []
+    for angle in 2.0 * np.pi * np.arange(frames) / frames:
+        stage.look_from(_turned(start, up, angle))
+        pictures.append(Image.fromarray(stage.screenshot()).convert("P", palette=Image.Palette.ADAPTIVE))
+    stage.reset()
+    out = BytesIO()
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], duration=3600 // frames, loop=0)
+    return out.getvalue()
+
+
+def _turned(vector: NDArray[np.float64], axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    """Rotate a vector, (3,), around a unit axis (Rodrigues)."""
+    along = (vector @ axis) * axis
+    return np.asarray(along + np.cos(angle) * (vector - along) + np.sin(angle) * np.cross(axis, vector))
+
+
+def _named(way: NDArray[np.float64]) -> str:
+    """Name an axis of a slice: x, −y, or its direction."""
+    for name, axis in AXES.items():
+        if abs(way @ np.array(axis)) > 1.0 - 1e-9:
+            return name if way @ np.array(axis) > 0 else f"−{name}"
+    return f"along ({', '.join(f'{c:.2f}' for c in way)})"
+
+
+def _figure(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """Return a figure with `count` axes, at most three in a row; no window and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    columns = min(3, count)
+    return figure, [figure.add_subplot(-(-count // columns), columns, i + 1) for i in range(count)]
+
+
+def _png(figure: Any) -> bytes:
+    out = BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()

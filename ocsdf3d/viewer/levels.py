@@ -1,0 +1,74 @@
+"""The level sets of a field as fast as a slider moves: coarse while it does, fine once it rests.
+
+Coarse: φ at every node of one grid is kept, so a new level costs marching cubes alone. Fine: the sparse grid
+of `Field.mesh`, proved. Both are capped at the faces of the box as `Field.mesh` does it, so that what is seen
+is what is written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from ocsdf3d import grid, surface
+from ocsdf3d.csg import Field
+
+__all__ = ["Levels"]
+
+WIDEST = 0.1  # largest offset of the slider, either way, over the longest side of the box
+CLEAR = 1.02  # of the least φ that the slider keeps away from, so that its end still shows a surface
+_PIECE = 1 << 16  # nodes asked at once
+
+
+class Levels:
+    """Surfaces {φ = c} of one field.
+
+    Parameters
+    ----------
+    field : Field
+        φ, certified.
+    coarse : int
+        Nodes along the longest side while the level moves: 64³ values are a megabyte.
+    fine : int
+        Nodes along the longest side once it rests.
+
+    Attributes
+    ----------
+    limits : (float, float)
+        Least and largest level worth choosing [world units].
+    """
+
+    def __init__(self, field: Field, *, coarse: int = 64, fine: int = 200) -> None:
+        self.field, self.fine = field, fine
+        longest = field.box.longest
+        reach = WIDEST * longest
+        around = field.box.expanded(reach)
+        spacing = around.longest / (coarse - 1)
+        counts = np.ceil(around.size / spacing).astype(int) + 3  # a rim of a cell, where φ is capped
+        lower = around.center - 0.5 * spacing * (counts - 1)
+        axes = [lower[i] + spacing * np.arange(counts[i]) for i in range(3)]
+        nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        pieces = np.array_split(nodes, -(-len(nodes) // _PIECE))
+        self._values: NDArray[np.float64] = np.concatenate([field(piece) for piece in pieces]).reshape(counts)
+        beyond = np.maximum(field.box.lower - nodes, nodes - field.box.upper).max(axis=1)
+        self._beyond: NDArray[np.float64] = beyond.reshape(counts)
+        self._lower, self._spacing = lower, spacing
+        inside = np.maximum(self._values, self._beyond)
+        self.limits = (max(-reach, float(inside.min()) / CLEAR), reach)
+
+    def coarse(self, level: float) -> trimesh.Trimesh:
+        """Return {φ = level} on the kept grid.
+
+        Raises
+        ------
+        EmptyLevelSetError
+            φ does not reach `level` there.
+        """
+        # the box grows with the level, as in `Field.mesh`: max(φ, beyond − max(level, 0) + level)
+        capped = np.maximum(self._values, self._beyond + min(level, 0.0))
+        return surface.extract(grid.from_nodes(capped, self._lower, self._spacing, level=level))
+
+    def fine_mesh(self, level: float) -> trimesh.Trimesh:
+        """Return {φ = level} on the sparse grid; raises what `Field.mesh` raises."""
+        return self.field.mesh(resolution=self.fine, offset=level)
