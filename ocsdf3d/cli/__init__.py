@@ -13,12 +13,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from . import bench, doctor, evaluate, info, measure, mesh, query, reconstruct
+from . import bench, curves, doctor, evaluate, info, measure, mesh, query, reconstruct, slice, view
 from .console import describe, fail, one_line_warnings
 from .options import Parser, Version
 
 DONE, FAILED, MISUSE, STOPPED = 0, 1, 2, 130
-VERBS = (reconstruct, mesh, evaluate, info, query, measure, bench, doctor)
+VERBS = (reconstruct, view, mesh, evaluate, info, query, measure, slice, curves, bench, doctor)
 
 
 def build_parser() -> Parser:

@@ -7,7 +7,7 @@ wrong with a file is a `ReadError`, a `ValueError`, or an `OSError`.
 
 from .errors import ReadError, WriteError
 from .reading import READABLE, read
-from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write
+from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write, write_content
 
 __all__ = [
     "CLOUD_WRITABLE",
@@ -18,4 +18,5 @@ __all__ = [
     "check_writable",
     "read",
     "write",
+    "write_content",
 ]

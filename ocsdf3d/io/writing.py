@@ -71,7 +71,7 @@ def write(
         content = MESH_WRITERS[path.suffix.lower()](shape)
     else:
         raise WriteError(f"`shape` must be a trimesh.Trimesh or a PointCloud; got {type(shape).__name__}.")
-    _replace(path, content)
+    write_content(path, content)
     return path
 
 
@@ -107,7 +107,7 @@ def check_writable(path: str | os.PathLike[str], extensions: Sequence[str] | Non
     return path
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_content(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one, never a part."""
     target = path.resolve()  # a link stays a link
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")

@@ -9,8 +9,10 @@ neither network nor VTK, `figures.py` what goes on paper. Nothing but drawing lo
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+from ocsdf3d import io
 from ocsdf3d.viewer.probe import RenderingError, has_display, require_rendering
 from ocsdf3d.viewer.scene import Scene, scene_of
 
@@ -66,7 +68,7 @@ def view(
     RenderingError
         This machine cannot draw, or has no display for a window; the message says what to install or do.
     ValueError
-        Nothing to show, or an option that is none.
+        Nothing to show, an option that is none, or a picture that cannot be written there.
 
     Examples
     --------
@@ -79,6 +81,8 @@ def view(
             "no display to open a window on. Give screenshot=…, or on the command line --web, --screenshot "
             "or --save-html."
         )
+    if screenshot is not None:
+        io.check_writable(screenshot, (".png",))
     scene = scene_of(things, cloud=cloud, reference=reference, offset=offset, resolution=resolution)
     require_rendering()
     from ocsdf3d.viewer.desktop import Desktop
@@ -97,7 +101,7 @@ def view(
         plane=None if plane is None else plane_of(plane, scene.box),
     )
     if screenshot is not None:
-        stage.screenshot(screenshot)
+        io.write_content(Path(screenshot), stage.png())
         stage.close()
         return None
     if notebook:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ocsdf3d import io
 from ocsdf3d.viewer.scene import COLORINGS
-from ocsdf3d.viewer.stage import INK, LAYOUTS, PAPER, Stage
+from ocsdf3d.viewer.stage import INK, PAPER, Stage
+from ocsdf3d.viewer.views import LAYOUTS
 
 __all__ = ["KEYS", "Desktop"]
 
@@ -163,7 +165,7 @@ class Desktop:
     def save_picture(self) -> Path:
         """Write what is seen to the first free `ocsdf3d-1.png`, `ocsdf3d-2.png`, … and return its path."""
         path = next(p for p in (self.folder / f"ocsdf3d-{i}.png" for i in range(1, 10**6)) if not p.exists())
-        self.stage.screenshot(path)
+        io.write_content(path, self.stage.png())
         return path
 
     # --------------------------------------------------------------------------------------------- slider

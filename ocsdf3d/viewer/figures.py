@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ocsdf3d.csg import Field
-from ocsdf3d.viewer.slices import AXES, cut, isolines
-from ocsdf3d.viewer.stage import UPS, Stage
+from ocsdf3d.viewer.slices import cut, isolines
+from ocsdf3d.viewer.views import AXES, UPS
+
+if TYPE_CHECKING:  # the stage loads VTK, which most figures do without
+    from ocsdf3d.viewer.stage import Stage
 
 __all__ = ["curves_figure", "slice_figure", "turntable"]
 
@@ -132,7 +135,7 @@ def turntable(stage: Stage, frames: int = 36) -> bytes:
     pictures = []
     for angle in 2.0 * np.pi * np.arange(frames) / frames:
         stage.look_from(_turned(start, up, angle))
-        pictures.append(Image.fromarray(stage.screenshot()).convert("P", palette=Image.Palette.ADAPTIVE))
+        pictures.append(Image.fromarray(stage.picture()).convert("P", palette=Image.Palette.ADAPTIVE))
     stage.reset()
     out = BytesIO()
     pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], duration=3600 // frames, loop=0)

@@ -7,6 +7,8 @@ is what is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from ocsdf3d import grid, surface
 from ocsdf3d.csg import Field
 
-__all__ = ["Levels"]
+__all__ = ["Levels", "shared_limits"]
 
 WIDEST = 0.1  # largest offset of the slider, either way, over the longest side of the box
 CLEAR = 1.02  # of the least φ that the slider keeps away from, so that its end still shows a surface
@@ -72,3 +74,8 @@ class Levels:
     def fine_mesh(self, level: float) -> trimesh.Trimesh:
         """Return {φ = level} on the sparse grid; raises what `Field.mesh` raises."""
         return self.field.mesh(resolution=self.fine, offset=level)
+
+
+def shared_limits(sets: Sequence[Levels]) -> tuple[float, float]:
+    """Return the least and largest level that all of some fields have a surface at [world units]."""
+    return max(one.limits[0] for one in sets), min(one.limits[1] for one in sets)

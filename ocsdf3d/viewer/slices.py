@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from ocsdf3d.csg import Field
 from ocsdf3d.geometry import Box
 from ocsdf3d.viewer.scene import ceiling
+from ocsdf3d.viewer.views import AXES
 
-__all__ = ["AXES", "Slice", "cut", "isolines"]
+__all__ = ["Slice", "cut", "isolines", "plane_of"]
 
 Floats = NDArray[np.float64]
-AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 LINES = 12  # isolines, about
 
 

@@ -6,7 +6,7 @@ camera while anything changes but `reset`.
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.surface import EmptyLevelSetError
-from ocsdf3d.viewer.levels import Levels
+from ocsdf3d.viewer.levels import Levels, shared_limits
 from ocsdf3d.viewer.scene import COLORINGS, Colors, Scene, Structure, ceiling, colors_of
-from ocsdf3d.viewer.slices import AXES, cut, isolines
+from ocsdf3d.viewer.slices import cut, isolines
+from ocsdf3d.viewer.views import AXES, LAYOUTS, UPS, check_options, right_of, step_of
 
-__all__ = ["LAYOUTS", "UPS", "Stage"]
+__all__ = ["Stage"]
 
-LAYOUTS = ("overlay", "side")
-UPS = {  # axis that points up → where the camera stands, seen from the middle
-    "z": (1.0, -1.4, 0.7),
-    "y": (0.9, 0.6, 1.4),
-    "x": (0.7, 1.4, 1.0),
-}
 INK, PAPER = "#222222", "white"
-GAP = 0.15  # between structures side by side, over the widest
 BAR = 0.25  # length of the scale bar over the longest side, about
 WARM_COLD = "coolwarm"  # diverging: φ of a slice
 SCALE = "viridis"
@@ -86,13 +80,7 @@ class Stage:
         resolution: int = 200,
         plane: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> None:
-        for name, value, known in (
-            ("layout", layout, LAYOUTS),
-            ("coloring", coloring, COLORINGS),
-            ("up", up, UPS),
-        ):
-            if value not in known:
-                raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {value!r}.")
+        check_options(layout, coloring, up)
         self.scene, self.level, self.note = scene, float(offset), ""
         self.layout, self.coloring, self.up = layout, coloring, up
         self._resolution = resolution
@@ -130,8 +118,7 @@ class Stage:
     @property
     def limits(self) -> tuple[float, float]:
         """Least and largest level at which every field still has a surface [world units]."""
-        both = [self.levels_of(structure).limits for structure in self.scene.fields]
-        return max(low for low, _ in both), min(high for _, high in both)
+        return shared_limits([self.levels_of(structure) for structure in self.scene.fields])
 
     def set_level(self, level: float, *, fine: bool) -> None:
         """Show {φ = level}, from the kept grid or, if `fine`, as it would be written to a file.
@@ -235,11 +222,18 @@ class Stage:
         self.plotter.reset_camera(render=False)
         self.plotter.camera.zoom(1.15)
 
-    def screenshot(self, path: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
-        """Return the picture, (height, width, 3) uint8, and write it if there is a path."""
-        self.plotter.render()  # a picture is that of the last rendering, not of the changes since
-        picture = self.plotter.screenshot(None if path is None else str(path), return_img=True)
-        return np.asarray(picture, np.uint8)
+    def picture(self) -> NDArray[np.uint8]:
+        """Return what is seen, (height, width, 3) uint8."""
+        self.plotter.render()  # the picture is that of the last rendering, not of the changes since
+        return np.asarray(self.plotter.screenshot(None, return_img=True), np.uint8)
+
+    def png(self) -> bytes:
+        """Return what is seen as a PNG."""
+        from PIL import Image
+
+        out = BytesIO()
+        Image.fromarray(self.picture()).save(out, "PNG", optimize=True)
+        return out.getvalue()
 
     def close(self) -> None:
         """Free the graphics."""
@@ -311,14 +305,8 @@ class Stage:
         sliced = SLICE_ACTORS if self.scene.fields and structure is self.scene.fields[0] else ()
         for name in (*self._actors_of(structure.name), *sliced):
             if name in self.plotter.actors:
-                shift = index * self._step if self.layout == "side" else np.zeros(3)
+                shift = index * step_of(self.scene, self.up) if self.layout == "side" else np.zeros(3)
                 self.plotter.actors[name].position = tuple(shift)
-
-    @property
-    def _step(self) -> NDArray[np.float64]:
-        """From one structure of a row to the next, (3,) [world units]."""
-        right = _right_of(np.array(UPS[self.up]), self.up)
-        return (1.0 + GAP) * float(np.abs(right) @ self.scene.box.size) * right
 
     def _draw_bar(self) -> None:
         """Draw a bar of round length under the scene, across the view."""
@@ -326,7 +314,7 @@ class Stage:
         length = _round_down(BAR * box.longest)
         up = np.array(AXES[self.up])
         base = box.center - up * (0.5 * (box.size @ up) + 0.1 * box.longest)
-        ends = base + np.array([[-0.5], [0.5]]) * length * _right_of(self._from, self.up)
+        ends = base + np.array([[-0.5], [0.5]]) * length * right_of(self._from, self.up)
         self.plotter.add_mesh(
             pyvista.Line(*ends), color=INK, line_width=4, name="scale bar", reset_camera=False, render=False
         )
@@ -360,14 +348,6 @@ class Stage:
             self.plotter.add_mesh(
                 lines, color=INK, line_width=width, name=name, reset_camera=False, render=False
             )
-
-
-def _right_of(direction: NDArray[np.float64], up: str) -> NDArray[np.float64]:
-    """Horizontal unit vector, (3,), to the right of a camera that stands in a direction; any, if it is up."""
-    right = np.cross(AXES[up], direction)
-    if np.linalg.norm(right) < 1e-9 * np.linalg.norm(direction):
-        right = np.cross(AXES[up], UPS[up])
-    return np.asarray(right / np.linalg.norm(right))
 
 
 def _plotter(off_screen: bool, size: tuple[int, int]) -> Any:
