@@ -32,6 +32,7 @@ __all__ = ["fit", "reconstruct"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
+Watch = Callable[[Callable[[], SDF]], None]
 
 MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
 
@@ -50,6 +51,7 @@ def fit(
     smooth: bool = True,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    watch: Watch | None = None,
 ) -> SDF:
     """Return the certified signed distance field of points, normals optional, or of a mesh.
 
@@ -79,6 +81,9 @@ def fit(
         (stage, done, total, figures) → None; stages are sides and train.
     stop : callable, optional
         Asked every few steps of training; True ends it early, with a certified field of what was learnt.
+    watch : callable, optional
+        Called every few steps of training with a function that returns the field so far, certified like the
+        last one. Whether to ask it, and how often, is up to `watch`; the result does not depend on it.
 
     Returns
     -------
@@ -135,7 +140,38 @@ def fit(
     sided = time.perf_counter()
 
     network = LipschitzNetwork(chosen.network, torch.Generator().manual_seed(seed)).to(target)
-    history = learn(
+    history = History()
+
+    def field_so_far() -> SDF:
+        sdf = SDF.proved(
+            certify(network)[0],
+            frame,
+            Box(frame.to_world(lower), frame.to_world(upper)),
+            level=0.0,
+            support=sides.support,
+            support_reason=sides.reason,
+            settings={
+                "preset": preset if isinstance(preset, str) else "own",
+                "seed": seed,
+                "points": len(cloud),
+                "outliers": outliers,
+                "noise": noise,
+                "train": dataclasses.asdict(config),
+                "version": 1,
+            },
+            history=_record(history, loaded - begun, sided - loaded, time.perf_counter() - sided),
+        )
+        if level is not None:
+            return dataclasses.replace(sdf, level=float(level))
+        where = kept if sides.support == "solid" or known is None else _bridged(kept)
+        return dataclasses.replace(sdf, level=level_of(-sdf(where) / frame.scale, QUANTILES[sides.support]))
+
+    def report(done: int, total: int, figures: dict[str, float]) -> None:
+        tell("train", done, total, figures)
+        if watch is not None:
+            watch(field_so_far)
+
+    learn(
         network,
         material,
         config,
@@ -143,34 +179,11 @@ def fit(
         torch.as_tensor(upper, dtype=torch.float32, device=target),
         generator,
         known=known,
-        report=lambda done, total, figures: tell("train", done, total, figures),
+        history=history,
+        report=report,
         stop=stop,
     )
-    certified = certify(network)[0]
-    trained = time.perf_counter()
-
-    sdf = SDF.proved(
-        certified,
-        frame,
-        Box(frame.to_world(lower), frame.to_world(upper)),
-        level=0.0,
-        support=sides.support,
-        support_reason=sides.reason,
-        settings={
-            "preset": preset if isinstance(preset, str) else "own",
-            "seed": seed,
-            "points": len(cloud),
-            "outliers": outliers,
-            "noise": noise,
-            "train": dataclasses.asdict(config),
-            "version": 1,
-        },
-        history=_record(history, loaded - begun, sided - loaded, trained - sided),
-    )
-    if level is None:
-        where = kept if sides.support == "solid" or known is None else _bridged(kept)
-        level = level_of(-sdf(where) / frame.scale, QUANTILES[sides.support])
-    return dataclasses.replace(sdf, level=float(level))
+    return field_so_far()
 
 
 def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimesh.Trimesh:

@@ -298,6 +298,7 @@ def learn(
     generator: torch.Generator,
     *,
     known: Known | None = None,
+    history: History | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> History:
@@ -317,6 +318,8 @@ def learn(
         Randomness of the walks, on the same device.
     known : Known, optional
         Where f is known beforehand.
+    history : History, optional
+        Filled as training goes on and returned; a new one when None.
     report : callable, optional
         (done, total, figures) → None, every `config.report` steps.
     stop : callable, optional
@@ -327,7 +330,7 @@ def learn(
         optimizer = SpectralSteps(network, config.rate, config.adam_rate)
     else:
         optimizer = _RMSprop(network, config.rate)
-    history = History()
+    history = History() if history is None else history
     positives = negatives = network.head.new_zeros((0, network.config.inputs))
     with Workers(network.head.device) as workers:
         for step in range(config.steps):

@@ -1,4 +1,4 @@
-"""Meshes side by side: a row a shape, a column a method, the truth first, all of a row from one camera.
+"""Meshes side by side: a row a shape, a column a method between the cloud and the truth, one camera a row.
 
 Rendering happens in a process of its own under a time limit. Without its system libraries VTK does not raise
 but ends the process, and that must not take the tables along; `ocsdf3d doctor` names what is missing.
@@ -7,13 +7,13 @@ but ends the process, and that must not take the tables along; `ocsdf3d doctor` 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ocsdf3d.bench.isolation import call_apart
+from ocsdf3d.viewer.probe import prefer_egl
 
 LIMIT = 300.0  # seconds
 CELL = 320  # pixels
@@ -51,8 +51,7 @@ def draw(
 
 def render(files: list[list[str | None]], rows: list[str], columns: list[str], picture: str) -> None:
     """`draw` in the present process, which a missing system library may end."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # VTK would try X first
+    prefer_egl()
     import pyvista
 
     size, shape = [CELL * len(columns), CELL * len(rows)], (len(rows), len(columns))
@@ -70,9 +69,9 @@ def render(files: list[list[str | None]], rows: list[str], columns: list[str], p
                 continue
             mesh: Any = pyvista.read(file)
             if mesh.n_cells and mesh.faces.size:
-                plotter.add_mesh(mesh, color="lightsteelblue" if j else "tan", smooth_shading=False)
+                plotter.add_mesh(mesh, color="tan" if j == len(row) - 1 else "lightsteelblue", ambient=0.2)
             else:
-                plotter.add_points(mesh, color="tan", point_size=2)
+                plotter.add_points(mesh, color="#1f4e79", point_size=3)
             plotter.view_vector((1.0, -1.4, 0.7), viewup=(0.0, 0.0, 1.0))
             plotter.reset_camera(bounds=bounds)
     plotter.screenshot(picture)

@@ -29,7 +29,7 @@ KEY = (
 )
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "trimesh", "libigl")
 FIGURE_ROWS = 6
-TRUTH = "truth"
+CLOUD, TRUTH = "cloud", "truth"
 SECONDS = {"seconds": Column("seconds", "low")}
 
 
@@ -213,11 +213,12 @@ def _file(keep: Path, case: Case, method: str) -> Path:
 
 
 def _keep(keep: Path, case: Case, method: str, mesh: trimesh.Trimesh, sample: Sample) -> None:
-    """Write a mesh for the figure, and the truth beside it."""
+    """Write a mesh for the figure, and beside it what it was made of and the truth."""
     keep.mkdir(parents=True, exist_ok=True)
     truth = sample.reference
-    cloud = truth if isinstance(truth, trimesh.Trimesh) else trimesh.PointCloud(truth.points)
-    for shape, path in ((mesh, _file(keep, case, method)), (cloud, _file(keep, case, TRUTH))):
+    true = truth if isinstance(truth, trimesh.Trimesh) else trimesh.PointCloud(truth.points)
+    shown = {method: mesh, CLOUD: trimesh.PointCloud(sample.points), TRUTH: true}
+    for shape, path in ((shape, _file(keep, case, name)) for name, shape in shown.items()):
         with replaced(path) as temporary, temporary.open("wb") as file:
             shape.export(file, file_type="ply")
 
@@ -225,7 +226,7 @@ def _keep(keep: Path, case: Case, method: str, mesh: trimesh.Trimesh, sample: Sa
 def _figure(keep: Path, cases: Sequence[Case], asked: Asked, path: Path) -> str:
     """Draw the first slice; a line of Markdown that shows the figure, or says why there is none."""
     first = [case for case in cases if case.slice == cases[0].slice and case.seed == asked.seeds[0]]
-    columns = [TRUTH, *asked.methods]
+    columns = [CLOUD, *asked.methods, TRUTH]
     files = [[_file(keep, case, name) for name in columns] for case in first[:FIGURE_ROWS]]
     used = [j for j in range(len(columns)) if any(row[j].exists() for row in files)]
     reason = draw(

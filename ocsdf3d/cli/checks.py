@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .console import fail
+
 if TYPE_CHECKING:
     import argparse
 
@@ -26,6 +28,21 @@ def device(name: str) -> None:
 
         if not torch.cuda.is_available():
             raise ValueError("--device cuda: torch sees no CUDA device here. Use --device cpu, or auto.")
+
+
+def drawing(*, window: bool, instead: str) -> bool:
+    """Whether this machine can draw, and open a window if one is wanted; if not, the reason was said."""
+    from ocsdf3d.viewer import probe
+
+    if window and not probe.has_display():
+        fail(f"no display to open a window on. Use {instead}.")
+        return False
+    try:
+        probe.require_rendering()
+    except probe.RenderingError as error:
+        fail(str(error))
+        return False
+    return True
 
 
 def box_of(shape: trimesh.Trimesh | PointCloud) -> Box:

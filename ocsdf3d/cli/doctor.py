@@ -6,8 +6,6 @@ import argparse
 import importlib.util
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,12 +35,6 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
     "distributed": {"dask": ("dask",), "distributed": ("distributed",)},
 }
 SYSTEM_LINE = "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"
-PROBE_LIMIT = 120.0  # seconds; a first import from a cold disk takes tens of them
-_RENDER = (
-    "import sys, pyvista as pv; p = pv.Plotter(off_screen=True, window_size=(16, 16));"
-    "p.add_mesh(pv.Sphere());"
-    "sys.exit(0 if p.screenshot(None, return_img=True).std() > 0 else 3)"
-)
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -142,40 +134,26 @@ def _present(name: str) -> bool:
 
 def _extra(extra: str, name: str, distributions: tuple[str, ...]) -> dict[str, Any]:
     """Version of an optional package and whether it loads, tried in a process of its own: it may crash."""
+    from ocsdf3d.viewer import probe
+
     if not _present(name):
         return {"version": None, "works": False, "detail": f"not installed (pip install 'ocsdf3d[{extra}]')"}
-    return {"version": _installed(*distributions) or "unknown", **_in_process(f"import {name}")}
+    return {
+        "version": _installed(*distributions) or "unknown",
+        **_told_of(probe.failure_of(f"import {name}")),
+    }
 
 
 def _rendering() -> dict[str, Any]:
+    from ocsdf3d.viewer import probe
+
     if not _present("pyvista"):
         return {"version": None, "works": False, "detail": "pyvista is not installed"}
-    return {"version": _installed("pyvista"), **_in_process(_RENDER)}
+    return {"version": _installed("pyvista"), **_told_of(probe.why_not(remembered=False))}
 
 
-def _in_process(code: str) -> dict[str, Any]:
-    """Run `code` in a fresh interpreter: a missing system library may end it with a segmentation fault."""
-    environment = dict(os.environ)
-    if sys.platform == "linux" and not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
-        # VTK would try X first, and complain
-        environment.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
-    try:
-        end = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_LIMIT,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"works": False, "detail": f"no answer within {PROBE_LIMIT:.0f} s"}
-    if end.returncode == 0:
-        return {"works": True, "detail": ""}
-    if end.returncode < 0:
-        return {"works": False, "detail": f"ended by signal {-end.returncode}"}
-    said = end.stderr.strip().splitlines()
-    return {"works": False, "detail": said[-1] if said else f"exit code {end.returncode}"}
+def _told_of(failure: str | None) -> dict[str, Any]:
+    return {"works": failure is None, "detail": failure or ""}
 
 
 def _device() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from . import checks, outputs
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     import trimesh
 
+    from ocsdf3d.viewer.watch import Watcher
+
+MISUSE = 2
 SUPPORTS = ("auto", "solid", "shell")
 PRESETS = ("fast", "default", "best", "paper")
 
@@ -94,6 +98,18 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--save", metavar="FIELD", help="also write the field, .safetensors (default: not saved)"
     )
+    watching = parser.add_mutually_exclusive_group()
+    watching.add_argument(
+        "--watch", action="store_true", help="show the surface in a window while it learns (default: do not)"
+    )
+    watching.add_argument(
+        "--watch-file",
+        metavar="PNG",
+        help="write it to a picture instead, again and again (default: do not)",
+    )
+    parser.add_argument(
+        "--up", choices=("x", "y", "z"), default="z", help="axis that points up there (default: %(default)s)"
+    )
     add_reporting(parser)
     parser.set_defaults(run=run)
 
@@ -108,10 +124,19 @@ def run(args: argparse.Namespace) -> int:
     if args.save is not None:
         saved = outputs.check(args.save, inputs=[args.input, str(out)], extensions=outputs.FIELD_EXTENSIONS)
     checks.device(args.device)
+    picture = None
+    if args.watch_file is not None:
+        taken = [args.input, str(out), *([str(saved)] if saved is not None else [])]
+        picture = outputs.check(args.watch_file, inputs=taken, extensions=(".png",))
+    watched = args.watch or picture is not None
+    if watched and not checks.drawing(window=args.watch, instead="--watch-file PNG"):
+        return MISUSE
 
     from ocsdf3d import checkpoint, io, pipeline, surface
 
-    with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        progress = stack.enter_context(Progress(quiet=args.quiet, verbose=args.verbose))
 
         def report(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
             # from the end of the sides on: the first figures of training come only after some steps
@@ -122,6 +147,11 @@ def run(args: argparse.Namespace) -> int:
         checks.memory(checks.domain_of(shape, args.preset), args.resolution)
         outputs.rehearse(out, checks.box_of(shape))
         loaded = time.perf_counter() - begun
+        watcher: Watcher | None = None
+        if watched:
+            from ocsdf3d.viewer.watch import Watcher
+
+            watcher = stack.enter_context(Watcher(shape, picture=picture, up=args.up))
         sdf = pipeline.fit(
             shape,
             points=args.points,
@@ -135,8 +165,11 @@ def run(args: argparse.Namespace) -> int:
             smooth=args.smooth,
             progress=report,
             stop=interrupt.stop,
+            watch=watcher,
         )
         interrupt.training = False
+        if watcher is not None:
+            watcher(lambda: sdf, last=True)
         if args.support == "auto":
             note(f"support {sdf.support}: {sdf.support_reason}", quiet=args.quiet)
         if sdf.settings["outliers"]:

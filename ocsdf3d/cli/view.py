@@ -134,20 +134,14 @@ def run(args: argparse.Namespace) -> int:
     out = None if target is None else outputs.check(target, inputs=given, extensions=(extension,))
     checks.device(args.device)
 
-    from ocsdf3d.viewer import RenderingError, probe, web
+    from ocsdf3d.viewer import web
 
-    if args.save_html is None:
-        try:
-            if args.web and web.missing_extra():
-                raise RenderingError(f"--web needs more packages: {web.missing_extra()}")
-            if out is None and not args.web and not probe.has_display():
-                raise RenderingError(
-                    "no display to open a window on. Use --web, --screenshot, --turntable or --save-html."
-                )
-            probe.require_rendering()
-        except RenderingError as error:
-            fail(str(error))
-            return MISUSE
+    if args.web and web.missing_extra():
+        fail(f"--web needs more packages: {web.missing_extra()}")
+        return MISUSE
+    instead = "--web, --screenshot, --turntable or --save-html"
+    if args.save_html is None and not checks.drawing(window=out is None and not args.web, instead=instead):
+        return MISUSE
     from ocsdf3d.viewer.scene import scene_of
     from ocsdf3d.viewer.slices import plane_of
 

@@ -12,11 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ocsdf3d import io
 from ocsdf3d.viewer.probe import RenderingError, has_display, require_rendering
-from ocsdf3d.viewer.scene import Scene, scene_of
 
-__all__ = ["RenderingError", "Scene", "scene_of", "view"]
+__all__ = ["RenderingError", "view"]
 
 
 def view(
@@ -81,6 +79,9 @@ def view(
             "no display to open a window on. Give screenshot=…, or on the command line --web, --screenshot "
             "or --save-html."
         )
+    from ocsdf3d import io
+    from ocsdf3d.viewer.scene import scene_of
+
     if screenshot is not None:
         io.check_writable(screenshot, (".png",))
     scene = scene_of(things, cloud=cloud, reference=reference, offset=offset, resolution=resolution)

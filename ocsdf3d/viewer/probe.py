@@ -16,7 +16,15 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-__all__ = ["SYSTEM_LINE", "RenderingError", "prefer_egl", "require_rendering", "why_not"]
+__all__ = [
+    "RenderingError",
+    "SYSTEM_LINE",
+    "failure_of",
+    "has_display",
+    "prefer_egl",
+    "require_rendering",
+    "why_not",
+]
 
 SYSTEM_LINE = "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1"
 LIMIT = 120.0  # seconds; a first import from a cold disk takes tens of them
@@ -58,26 +66,41 @@ def why_not(*, remembered: bool = True) -> str | None:
     key = _key()
     if remembered and _recalled() == key:
         return None
+    reason = failure_of(_DRAW)
+    if reason is None:
+        _remember(key)
+    return reason
+
+
+def failure_of(code: str, limit: float = LIMIT) -> str | None:
+    """Return how Python code fails in a fresh interpreter, which it may crash, or None if it does not.
+
+    Parameters
+    ----------
+    code : str
+        Run as `python -c`.
+    limit : float
+        Seconds after which it counts as failed.
+    """
     environment = dict(os.environ)
     prefer_egl(environment)
     try:
         end = subprocess.run(
-            [sys.executable, "-c", _DRAW],
+            [sys.executable, "-c", code],
             capture_output=True,
             text=True,
-            timeout=LIMIT,
+            timeout=limit,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no picture within {LIMIT:.0f} s"
+        return f"no answer within {limit:g} s"
     if end.returncode == 0:
-        _remember(key)
         return None
     if end.returncode < 0:
-        return f"drawing ended by signal {-end.returncode}"
+        return f"ended by signal {-end.returncode}"
     said = end.stderr.strip().splitlines()
-    return said[-1] if said else f"drawing ended with exit code {end.returncode}"
+    return said[-1] if said else f"exit code {end.returncode}"
 
 
 def require_rendering() -> None:

@@ -239,6 +239,16 @@ class Stage:
         """Free the graphics."""
         self.plotter.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the user has closed the window."""
+        return self.plotter.iren is None or bool(self.plotter.iren.interactor.GetDone())
+
+    def replace(self, name: str, shape: trimesh.Trimesh | PointCloud) -> None:
+        """Show another shape under the name of a structure; the camera stays."""
+        self._shapes[name] = shape
+        self._draw(self.scene[name])
+
     # -------------------------------------------------------------------------------------------- drawing
 
     def shape_of(self, name: str) -> trimesh.Trimesh | PointCloud:
