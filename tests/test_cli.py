@@ -265,6 +265,7 @@ GIVEN = {  # flag → (value on the command line, `fit` keyword, what `fit` gets
 ELSEWHERE = {  # tested below
     *("--help", "--output", "--resolution", "--complete", "--save", "--json", "--quiet", "--verbose"),
     "--no-smooth",
+    *("--watch", "--watch-file", "--up"),  # with the viewer's
 }
 
 
@@ -276,7 +277,7 @@ def test_each_flag_reaches_fit(flag: str, cloud: Path, fits: list[SimpleNamespac
     plain_call, call = (made.options for made in fits)
     assert plain_call[keyword] == without
     assert call[keyword] == given
-    same = {name for name in call if name not in {keyword, "progress", "stop"}}
+    same = {name for name in call if name not in {keyword, "progress", "stop", "watch"}}
     assert {name: call[name] for name in same} == {name: plain_call[name] for name in same}
 
 

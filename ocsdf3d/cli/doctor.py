@@ -13,7 +13,7 @@ from typing import Any
 from .console import describe, emit, flattened, human_bytes
 from .options import add_reporting
 
-CORE = {  # import name → distribution; pyvista is apart: only viewing needs it
+CORE = {  # import name → distribution; pyvista is apart: it may not be loaded where it would crash
     "torch": "torch",
     "numpy": "numpy",
     "scipy": "scipy",
@@ -23,6 +23,8 @@ CORE = {  # import name → distribution; pyvista is apart: only viewing needs i
     "lxml": "lxml",
     "igl": "libigl",
     "rich": "rich",
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
     "safetensors": "safetensors",
 }
 # extra → import names and the distributions that provide them
@@ -34,7 +36,9 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {"orthogonium": ("orthogonium",)},
     "distributed": {"dask": ("dask",), "distributed": ("distributed",)},
 }
-SYSTEM_LINE = "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"
+SYSTEM_LINE = (
+    "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"  # Open3D
+)
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:

@@ -91,7 +91,8 @@ def page_of(
         "right": right_of(towards, up).tolist(),
         "step": float(np.linalg.norm(step)),
     }
-    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    # no "<" ends or begins an element, whatever a name holds
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     template = files("ocsdf3d.viewer").joinpath("page.html").read_text(encoding="utf-8")
     return template.replace("__TITLE__", html.escape(title)).replace("__DATA__", text)
 

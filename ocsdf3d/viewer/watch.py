@@ -146,7 +146,6 @@ def _draw(mail: Connection, look: Look) -> None:
             vertices, faces = mail.recv()
         except (EOFError, OSError):
             return
-        begun = time.perf_counter()
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         if stage is None:
             structures = (
@@ -156,8 +155,8 @@ def _draw(mail: Connection, look: Look) -> None:
             stage = Stage(Scene(structures), off_screen=look.picture is not None, size=look.size, up=look.up)
             if look.picture is None:
                 stage.plotter.show(title="ocsdf3d: training", interactive_update=True, auto_close=False)
-        else:
-            stage.replace("surface so far", mesh)
+        begun = time.perf_counter()  # opening the stage, once, is not what the next one will cost
+        stage.replace("surface so far", mesh)
         if look.picture is None:
             stage.plotter.render()
         else:

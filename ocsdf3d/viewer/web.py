@@ -109,8 +109,10 @@ def app(stage: Stage, name: str = "ocsdf3d") -> Any:
     def reset() -> None:
         with state:
             state.update(first)
-        stage.reset()
+        stage.hide_plane()
         rest()
+        stage.reset()  # of what is shown by now
+        draw()
 
     with SinglePageLayout(server) as layout:
         layout.title.set_text("ocsdf3d")
