@@ -19,7 +19,7 @@ from PIL import Image
 from ocsdf3d import analytic, checkpoint
 from ocsdf3d.cli import build_parser, main, view
 from ocsdf3d.field import SDF
-from ocsdf3d.viewer import page, probe, scene, views, web
+from ocsdf3d.viewer import PAGE_NODES, page, probe, scene, views, web
 
 draws = pytest.mark.skipif(probe.why_not() is not None, reason=f"rendering: {probe.why_not()}")
 
@@ -114,6 +114,7 @@ def test_choices_are_those_of_the_library() -> None:
     """They are written out in the parser, which must not import NumPy to learn them."""
     assert view.COLORS == scene.COLORINGS
     assert view.LAYOUTS == views.LAYOUTS
+    assert view.PAGE_RESOLUTION == PAGE_NODES
     assert set(options_of("view")["--up"].choices) == set(views.UPS)
 
 
@@ -507,3 +508,30 @@ def test_a_watcher_outlives_its_picture(tmp_path: Path, monkeypatch: pytest.Monk
         watcher(lambda: ball, last=True)
         watcher(lambda: pytest.fail("nobody looks any more"))
     assert watcher.shown <= 1
+
+
+# --- in a notebook
+
+
+def test_a_notebook_gets_the_page_and_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    import html
+    import re
+
+    import ocsdf3d as oc
+    from ocsdf3d import viewer
+
+    pytest.importorskip("IPython")
+    monkeypatch.setattr(viewer, "_in_notebook", lambda: True)
+    monkeypatch.setattr(probe, "failure_of", lambda code: pytest.fail("a page needs no graphics"))
+    shown = oc.view(analytic.sphere(radius=1.0), up="y", resolution=24, size=(640, 480))
+    found = re.fullmatch(
+        r'<div><iframe srcdoc="([^"]*)" style="[^"]*height: 480px[^"]*"></iframe></div>', shown.data
+    )
+    assert found is not None
+    assert data_of(html.unescape(found[1]))["structures"][0]["name"] == "surface"
+
+
+def test_a_script_is_no_notebook() -> None:
+    from ocsdf3d import viewer
+
+    assert not viewer._in_notebook()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MISUSE = 2
 COLORS = ("plain", "normals", "cloud", "error", "slope")
 LAYOUTS = ("overlay", "side")
-PAGE_RESOLUTION = 128  # a page of 200 nodes is 7 MB
+PAGE_RESOLUTION = 128
 
 
 def size(text: str) -> tuple[int, int]:

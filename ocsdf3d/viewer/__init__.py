@@ -14,7 +14,9 @@ from typing import Any
 
 from ocsdf3d.viewer.probe import RenderingError, has_display, require_rendering
 
-__all__ = ["RenderingError", "view"]
+__all__ = ["PAGE_NODES", "RenderingError", "view"]
+
+PAGE_NODES = 128  # of surfaces in a page, along the longest side: 2 MB; 200 nodes are 7 MB
 
 
 def view(
@@ -59,7 +61,8 @@ def view(
     Returns
     -------
     object
-        In a notebook the live scene, a widget; elsewhere None, once the window was closed.
+        In a notebook the page of `page.page_of`, which needs no server and no VTK, without the slice;
+        elsewhere None, once the window was closed.
 
     Raises
     ------
@@ -84,7 +87,14 @@ def view(
 
     if screenshot is not None:
         io.check_writable(screenshot, (".png",))
+    if notebook:
+        resolution = min(resolution, PAGE_NODES)
     scene = scene_of(things, cloud=cloud, reference=reference, offset=offset, resolution=resolution)
+    if notebook:
+        from ocsdf3d.viewer.page import page_of
+
+        text = page_of(scene, offset=offset, coloring=coloring, layout=layout, up=up)
+        return _framed(text, size)
     require_rendering()
     from ocsdf3d.viewer.desktop import Desktop
     from ocsdf3d.viewer.slices import plane_of
@@ -92,7 +102,7 @@ def view(
 
     stage = Stage(
         scene,
-        off_screen=screenshot is not None or notebook,
+        off_screen=screenshot is not None,
         size=size,
         layout=layout,
         coloring=coloring,
@@ -105,10 +115,20 @@ def view(
         io.write_content(Path(screenshot), stage.png())
         stage.close()
         return None
-    if notebook:
-        return stage.plotter.show(jupyter_backend="trame", return_viewer=True)
     Desktop(stage).run()
     return None
+
+
+def _framed(text: str, size: tuple[int, int]) -> Any:
+    """A page as the output of a notebook's cell."""
+    import html
+
+    from IPython.display import HTML
+
+    frame = (
+        f'<iframe srcdoc="{html.escape(text)}" style="width: 100%; height: {size[1]}px; border: 0"></iframe>'
+    )
+    return HTML(f"<div>{frame}</div>")  # a frame alone makes IPython advise another, which needs a server
 
 
 def _in_notebook() -> bool:
