@@ -52,7 +52,7 @@ def test_an_attack_attains_it_on_a_score_of_slope_one() -> None:
     normal, anomalous = rng.normal(1.0, 0.5, 200), rng.normal(-0.5, 0.7, 100)
     for radius in (0.0, 0.1, 0.5, 1.0):
         attacked = auroc(normal - radius, anomalous + radius)
-        assert certified_auroc(normal, anomalous, radius) == pytest.approx(attacked, abs=1e-3)  # 20 of 20,000 pairs
+        assert certified_auroc(normal, anomalous, radius) == pytest.approx(attacked, abs=1e-3)  # a few ties
 
 
 def test_no_attack_gets_below_it_but_one_on_a_steeper_score_does() -> None:
