@@ -535,3 +535,10 @@ def test_a_script_is_no_notebook() -> None:
     from ocsdf3d import viewer
 
     assert not viewer._in_notebook()
+
+
+def test_a_plate_thinner_than_the_kept_grid_has_a_page() -> None:
+    plate = analytic.box((1.0, 1.0, 0.009))
+    data = data_of(page.page_of(scene.scene_of([plate], resolution=201)))
+    assert data["levels"][data["first"]] == 0.0
+    assert all(frame["faces"] for frame in data["structures"][0]["frames"])

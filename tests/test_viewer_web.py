@@ -23,10 +23,17 @@ from PIL import Image
 from ocsdf3d import analytic, checkpoint
 from ocsdf3d.viewer import page, probe, scene, web
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-unsafe-swiftshader --window-size=1000,700"
-).split()
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+    "--window-size=1000,700",
+]
 PATIENCE = 60.0  # seconds for what takes a few on an idle machine
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocsdf3d import io
 from ocsdf3d.viewer.scene import COLORINGS
 from ocsdf3d.viewer.stage import INK, PAPER, Stage
@@ -60,7 +62,7 @@ class Desktop:
                 color=INK,
                 name=f"name {index}",
             )
-            plotter.add_checkbox_button_widget(
+            box = plotter.add_checkbox_button_widget(
                 lambda shown, name=structure.name: self.show(name, shown),
                 value=True,
                 position=(10.0, height),
@@ -70,6 +72,8 @@ class Desktop:
                 color_off=PAPER,
                 background_color=INK,
             )
+            box.KeyPressActivationOff()  # VTK's widgets come and go on `i` otherwise
+        plotter.renderer.axes_widget.KeyPressActivationOff()
         for key, (method, _) in KEYS.items():
             plotter.add_key_event(key, getattr(self, method))
         plotter.add_text("h: help", position="lower_left", font_size=9, color=INK, name="hint")
@@ -107,7 +111,10 @@ class Desktop:
 
     def next_layout(self) -> None:
         """Overlay, or side by side."""
+        plane = self.stage.plane
         self.stage.set_layout(LAYOUTS[(LAYOUTS.index(self.stage.layout) + 1) % len(LAYOUTS)])
+        if self._plane is not None and plane is not None:  # what it is moved by goes along
+            self.slice(plane[1], plane[0])
         self.stage.plotter.render()
 
     def slice_x(self) -> None:
@@ -122,22 +129,25 @@ class Desktop:
         """Slice across z."""
         self.slice((0.0, 0.0, 1.0))
 
-    def slice(self, normal: tuple[float, float, float]) -> None:
-        """Slice through the middle of the first field, with a plane to move it by."""
+    def slice(self, normal: Any, origin: Any = None) -> None:
+        """Slice the first field, through its middle when `origin` is None, with a plane to move it by."""
         self.no_slice()
         if not self.stage.scene.fields:
             return
-        box = self.stage.scene.fields[0].box
+        structure = self.stage.scene.fields[0]
+        box, shift = structure.box, self.stage.shift_of(structure)
+        ends = np.stack([box.lower, box.upper]) + shift
         self._plane = self.stage.plotter.add_plane_widget(
-            lambda way, at: self.move_slice(at, way),
+            lambda way, at: self.move_slice(np.asarray(at) - shift, way),
             normal=normal,
-            origin=box.center,
-            bounds=[value for pair in zip(box.lower, box.upper, strict=True) for value in pair],
+            origin=shift + (box.center if origin is None else origin),
+            bounds=ends.T.ravel().tolist(),
             factor=1.05,
             color=INK,
             outline_opacity=0.0,
             interaction_event="always",
         )
+        self._plane.KeyPressActivationOff()
 
     def move_slice(self, origin: Any, normal: Any) -> None:
         """Put the slice where its plane was dragged to."""
@@ -187,6 +197,7 @@ class Desktop:
             tube_width=0.004,
             interaction_event="always",
         )
+        slider.KeyPressActivationOff()
         slider.AddObserver("EndInteractionEvent", lambda *_: self._released())
         return slider
 

@@ -34,6 +34,8 @@ class Levels:
         Nodes along the longest side while the level moves: 64³ values are a megabyte.
     fine : int
         Nodes along the longest side once it rests.
+    first : float
+        A level that must be within the limits, as 0 is [world units].
 
     Attributes
     ----------
@@ -41,10 +43,11 @@ class Levels:
         Least and largest level worth choosing [world units].
     """
 
-    def __init__(self, field: Field, *, coarse: int = 64, fine: int = 200) -> None:
+    def __init__(self, field: Field, *, coarse: int = 64, fine: int = 200, first: float = 0.0) -> None:
         self.field, self.fine = field, fine
         longest = field.box.longest
-        reach = WIDEST * longest
+        narrow = WIDEST * longest
+        reach = max(narrow, first)
         around = field.box.expanded(reach)
         spacing = around.longest / (coarse - 1)
         counts = np.ceil(around.size / spacing).astype(int) + 3  # a rim of a cell, where φ is capped
@@ -57,7 +60,9 @@ class Levels:
         self._beyond: NDArray[np.float64] = beyond.reshape(counts)
         self._lower, self._spacing = lower, spacing
         inside = np.maximum(self._values, self._beyond)
-        self.limits = (max(-reach, float(inside.min()) / CLEAR), reach)
+        # what is thinner than a cell is found by the fine grid alone: 0 is worth choosing all the same
+        low = max(-narrow, float(inside.min()) / CLEAR)
+        self.limits = (min(low, 0.0, first), reach)
 
     def coarse(self, level: float) -> trimesh.Trimesh:
         """Return {φ = level} on the kept grid.

@@ -18,6 +18,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from ocsdf3d.geometry import PointCloud
+from ocsdf3d.surface import EmptyLevelSetError
 from ocsdf3d.viewer.levels import Levels, shared_limits
 from ocsdf3d.viewer.scene import COLORINGS, Scene, Structure, colors_of
 from ocsdf3d.viewer.views import AXES, UPS, check_options, right_of, step_of
@@ -60,7 +61,11 @@ def page_of(
     levels = [offset]
     sets: dict[str, Levels] = {}
     if scene.fields:
-        sets = {structure.name: Levels(structure.field) for structure in scene.fields if structure.field}
+        sets = {
+            structure.name: Levels(structure.field, first=offset)
+            for structure in scene.fields
+            if structure.field
+        }
         low, high = shared_limits(list(sets.values()))
         levels = sorted({offset, *np.linspace(low, high, LEVELS).tolist()})
     legends: dict[str, dict[str, Any]] = {}
@@ -68,7 +73,7 @@ def page_of(
     for structure in scene.structures:
         frames = []
         for level in levels if structure.field is not None else [offset]:
-            shape = structure.shape if level == offset else sets[structure.name].coarse(level)
+            shape = structure.shape if level == offset else _surface(sets[structure.name], level)
             frames.append(_frame(structure, shape, level, offset, scene, legends))
         structures.append({"name": structure.name, "color": structure.color, "frames": frames})
     _paint(structures, legends)
@@ -95,6 +100,14 @@ def page_of(
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     template = files("ocsdf3d.viewer").joinpath("page.html").read_text(encoding="utf-8")
     return template.replace("__TITLE__", html.escape(title)).replace("__DATA__", text)
+
+
+def _surface(levels: Levels, level: float) -> trimesh.Trimesh:
+    """A surface of the slider; what is too thin for the kept grid is left to the fine one."""
+    try:
+        return levels.coarse(level)
+    except EmptyLevelSetError:
+        return levels.fine_mesh(level)
 
 
 def _any(structures: list[dict[str, Any]], coloring: str) -> bool:

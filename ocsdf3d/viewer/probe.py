@@ -120,11 +120,13 @@ def require_rendering() -> None:
 def _key() -> list[object]:
     """What an answer depends on."""
     names = ("DISPLAY", "WAYLAND_DISPLAY", "VTK_DEFAULT_OPENGL_WINDOW", "LD_LIBRARY_PATH")
+    environment = dict(os.environ)
+    prefer_egl(environment)  # as `require_rendering` does here: the same question before and after it
     try:
         libraries = _LIBRARIES.stat().st_mtime_ns
     except OSError:
         libraries = 0
-    return [sys.executable, libraries, *(os.environ.get(name, "") for name in names)]
+    return [sys.executable, libraries, *(environment.get(name, "") for name in names)]
 
 
 def _store() -> Path:

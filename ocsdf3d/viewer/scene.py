@@ -153,7 +153,8 @@ def scene_of(
         label, shape, field = _loaded(thing, device)
         if field is not None:
             if asked is not None:
-                raise ValueError(f"{label}: a field cannot be the {asked}; give it without that option.")
+                whose = f"{label}: " if label else ""
+                raise ValueError(f"{whose}a field cannot be the {asked}; give it without that option.")
             shape = field.mesh(resolution=resolution, offset=offset)
         if asked == "cloud" and isinstance(shape, trimesh.Trimesh):
             shape = PointCloud(shape.vertices)

@@ -91,7 +91,7 @@ def isolines(values: Floats, lines: int = LINES) -> Floats:
     """Return round levels, 0 among them, about `lines` over the range of φ."""
     low, high = float(values.min()), float(values.max())
     step = ceiling((high - low) / lines)
-    return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
+    return step * np.arange(np.ceil(low / step), np.floor(high / step) + 1) + 0.0  # no −0, which shows
 
 
 def plane_of(text: str, box: Box) -> tuple[Floats, Floats]:

@@ -83,7 +83,7 @@ class Stage:
         check_options(layout, coloring, up)
         self.scene, self.level, self.note = scene, float(offset), ""
         self.layout, self.coloring, self.up = layout, coloring, up
-        self._resolution = resolution
+        self._resolution, self._first = resolution, float(offset)
         self._from = np.array(UPS[up])  # where the camera was put, seen from the middle
         self._levels: dict[str, Levels] = {}
         self._shapes: dict[str, trimesh.Trimesh | PointCloud] = {s.name: s.shape for s in scene.structures}
@@ -112,7 +112,7 @@ class Stage:
         """Return the level sets of a surface; its coarse grid is evaluated the first time."""
         assert structure.field is not None
         if structure.name not in self._levels:
-            self._levels[structure.name] = Levels(structure.field, fine=self._resolution)
+            self._levels[structure.name] = Levels(structure.field, fine=self._resolution, first=self._first)
         return self._levels[structure.name]
 
     @property
@@ -126,6 +126,9 @@ class Stage:
         A field that does not reach the level keeps the surface it has, and `note` says so.
         """
         self.level, self.note = float(level), ""
+        ranged = fine and self.coloring in ("cloud", "error")  # not worth their time while it moves
+        if ranged:
+            self._drop_bars()  # PyVista only ever widens them
         for structure in self.scene.fields:
             levels = self.levels_of(structure)
             try:
@@ -134,11 +137,12 @@ class Stage:
                 self.note = f"{structure.name} has no surface at {self.level:.4g}"
                 continue
             self._shapes[structure.name] = shape
-            self._draw(structure)
-        if fine:  # distances to the surface are not worth their time while it moves
-            for structure in self.scene.structures:
-                if structure.field is None and self.coloring == "error":
-                    self._draw(structure)
+            if not ranged:
+                self._draw(structure)
+        if ranged:
+            self._draw_all()
+        if self.plane is not None:
+            self._draw_lines()
         self._write_status()
 
     def set_plane(self, origin: ArrayLike, normal: ArrayLike) -> None:
@@ -146,13 +150,14 @@ class Stage:
         self.hide_plane()
         if not self.scene.fields:
             self.note = "a slice needs a field"
+            self._write_status()
             return
         structure = self.scene.fields[0]
         assert structure.field is not None
         box = structure.field.box
+        found = cut(structure.field, box, origin, normal, SLICE_NODES)
         self.plane = np.array(origin, np.float64), np.array(normal, np.float64)
         self._draw(structure)
-        found = cut(structure.field, box, *self.plane, SLICE_NODES)
         points = found.points
         sheet: Any = pyvista.StructuredGrid(points[..., 0], points[..., 1], points[..., 2])
         sheet[SLICE_TITLE] = found.values.ravel(order="F")
@@ -168,10 +173,8 @@ class Stage:
             reset_camera=False,
             render=False,
         )
-        lines = isolines(found.values)
-        self._add_lines(sheet, lines[lines != self.level], "isolines", 1.5)
-        self._add_lines(sheet, np.array([self.level]), "slice level", 4.0)
-        self._place(structure)
+        self._sheet, self._rounded = sheet, isolines(found.values)
+        self._draw_lines()
 
     def hide_plane(self) -> None:
         """Take the slice away."""
@@ -188,9 +191,7 @@ class Stage:
         if coloring not in COLORINGS:
             raise ValueError(f"`coloring` must be one of {', '.join(COLORINGS)}; got {coloring!r}.")
         self.coloring = coloring
-        for title in list(self.plotter.scalar_bars.keys()):
-            if title != SLICE_TITLE:
-                self.plotter.remove_scalar_bar(title, render=False)
+        self._drop_bars()
         self._draw_all()
         self._write_status()
 
@@ -206,9 +207,13 @@ class Stage:
         if layout not in LAYOUTS:
             raise ValueError(f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}.")
         self.layout = layout
-        for structure in self.scene.structures:
-            self._place(structure)
+        self._draw_all()  # the truth is faint in one of them
         self.reset()
+
+    def shift_of(self, structure: Structure) -> NDArray[np.float64]:
+        """Return how far a structure is drawn from its place in this layout, (3,) [world units]."""
+        index = self.scene.structures.index(structure)
+        return index * step_of(self.scene, self.up) if self.layout == "side" else np.zeros(3)
 
     def reset(self) -> None:
         """Put the camera where it was at first."""
@@ -311,11 +316,10 @@ class Stage:
 
     def _place(self, structure: Structure) -> None:
         """Move what is drawn of a structure to its place in the layout."""
-        index = self.scene.structures.index(structure)
+        shift = self.shift_of(structure)
         sliced = SLICE_ACTORS if self.scene.fields and structure is self.scene.fields[0] else ()
         for name in (*self._actors_of(structure.name), *sliced):
             if name in self.plotter.actors:
-                shift = index * step_of(self.scene, self.up) if self.layout == "side" else np.zeros(3)
                 self.plotter.actors[name].position = tuple(shift)
 
     def _draw_bar(self) -> None:
@@ -325,8 +329,9 @@ class Stage:
         up = np.array(AXES[self.up])
         base = box.center - up * (0.5 * (box.size @ up) + 0.1 * box.longest)
         ends = base + np.array([[-0.5], [0.5]]) * length * right_of(self._from, self.up)
+        bar = pyvista.PolyData(ends, lines=[2, 0, 1])  # float64, which `pyvista.Line` is not
         self.plotter.add_mesh(
-            pyvista.Line(*ends), color=INK, line_width=4, name="scale bar", reset_camera=False, render=False
+            bar, color=INK, line_width=4, name="scale bar", reset_camera=False, render=False
         )
         self.plotter.add_point_labels(
             ends.mean(axis=0)[None] - 0.025 * box.longest * up,
@@ -351,6 +356,20 @@ class Stage:
         self.plotter.add_text(
             ", ".join(parts), position="lower_right", font_size=9, color=INK, name="status", render=False
         )
+
+    def _draw_lines(self) -> None:
+        """Draw the isolines of the slice, boldly that of the level."""
+        for name in ("isolines", "slice level"):
+            self.plotter.remove_actor(name, reset_camera=False, render=False)
+        self._add_lines(self._sheet, self._rounded[self._rounded != self.level], "isolines", 1.5)
+        self._add_lines(self._sheet, np.array([self.level]), "slice level", 4.0)
+        self._place(self.scene.fields[0])
+
+    def _drop_bars(self) -> None:
+        """Take the legends of colourings away; drawing brings them back."""
+        for title in list(self.plotter.scalar_bars.keys()):
+            if title != SLICE_TITLE:
+                self.plotter.remove_scalar_bar(title, render=False)
 
     def _add_lines(self, sheet: Any, levels: NDArray[np.float64], name: str, width: float) -> None:
         lines = sheet.contour(levels.tolist(), scalars=SLICE_TITLE) if len(levels) else pyvista.PolyData()
