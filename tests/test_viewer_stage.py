@@ -691,12 +691,28 @@ def test_no_key_is_one_of_vtks_own(window: Window) -> None:
                 widget.On()
     desktop.slice_x()
     (plane,) = widgets(desktop, "plane")
-    for key in set(KEYS) - set("xyzn"):  # these four take it away
+    for key in set(KEYS) - set("xyzno"):  # these take it away, or make another
         press(desktop, key)
         if not plane.GetEnabled():
             gone.add(f"{key}, of the plane")
             plane.On()
     assert gone == set()
+
+
+def test_the_plane_to_drag_goes_where_its_slice_goes(window: Window) -> None:
+    desktop = window()
+    stage = desktop.stage
+    desktop.slice_x()
+    desktop.move_slice(CENTRE + 0.1, X)
+    press(desktop, "o")
+    shift = stage.shift_of(stage.scene.fields[0])
+    assert shift.any()
+    (plane,) = widgets(desktop, "plane")
+    assert plane.GetOrigin() == pytest.approx(CENTRE + 0.1 + shift)
+    assert stage.plane[0] == pytest.approx(CENTRE + 0.1)  # of the field, where it is
+    press(desktop, "o")
+    (plane,) = widgets(desktop, "plane")
+    assert plane.GetOrigin() == pytest.approx(CENTRE + 0.1)
 
 
 def test_the_help_comes_and_goes_and_names_every_key(window: Window) -> None:
