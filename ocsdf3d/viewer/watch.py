@@ -5,7 +5,8 @@ Drawing happens in a process of its own: training never loads VTK, and a crash t
 The next surface is made when the time since the last one is `1 / SHARE` times what that one took, drawing
 included, so that training gives up a fixed share of its time, whatever the machine.
 
-Measured on two cores, kitten, preset `default`: see README.
+Spot, preset `default`, two idle cores, two runs each: training takes 47.5 and 47.7 s alone, 48.9 and 49.8 s
+watched (3 and 4 % more).
 """
 
 from __future__ import annotations
