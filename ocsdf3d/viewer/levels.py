@@ -4,8 +4,9 @@ Coarse: φ at every node of one grid is kept, so a new level costs marching cube
 of `Field.mesh`, proved. Both are capped at the faces of the box as `Field.mesh` does it, so that what is seen
 is what is written.
 
-Kitten, two idle cores, 30 moves, from the move to the new picture: coarse 18 ms (worst 27, the surface alone 10
-and 19), fine at 64 nodes 74 ms (90), at 200 nodes 625 ms (807); `python -m ocsdf3d.bench.latency` measures it.
+Kitten, two idle cores, 30 moves, from the move to the new picture: coarse 18 ms (worst 27, the surface alone
+10 and 19), fine at 64 nodes 74 ms (90), at 200 nodes 625 ms (807); `python -m ocsdf3d.bench.latency` measures
+it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,332 @@
+"""The detector under scikit-learn's own checks, its certificate, its options, and tables with categories."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+sklearn = pytest.importorskip("sklearn")
+from sklearn.base import clone  # noqa: E402
+from sklearn.model_selection import cross_val_predict  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import MinMaxScaler  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+from ocsdf3d.lipschitz.certificate import CertificateError  # noqa: E402
+from ocsdf3d.oneclass import auroc  # noqa: E402
+from ocsdf3d.oneclass.attack import attacked_scores  # noqa: E402
+from ocsdf3d.oneclass.estimator import PRESETS, OneClassSDF  # noqa: E402
+
+
+@parametrize_with_checks([OneClassSDF(preset="fast", random_state=0)])
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def table() -> np.ndarray:
+    """300 rows in two columns of very different scale and place."""
+    return np.random.default_rng(0).normal(size=(300, 2)) * (1.0, 1e3) + (5.0, -1e5)
+
+
+@pytest.fixture(scope="module")
+def detector(table: np.ndarray) -> OneClassSDF:
+    return OneClassSDF(preset="fast", random_state=0).fit(table)
+
+
+@pytest.fixture(scope="module")
+def judged(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fresh rows of the same kind, and anomalies in a ring around them, with labels."""
+    rng = np.random.default_rng(1)
+    angle = rng.uniform(0.0, 2.0 * np.pi, 100)
+    ring = rng.uniform(2.5, 5.0, (100, 1)) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rows = np.concatenate([rng.normal(size=(200, 2)), ring]) * (1.0, 1e3) + (5.0, -1e5)
+    return rows, np.repeat([1, -1], [200, 100])
+
+
+# --- what it finds
+
+
+def test_it_tells_a_ring_from_the_cloud_inside(detector: OneClassSDF, judged: Any) -> None:
+    rows, labels = judged
+    scores = detector.score_samples(rows)
+    assert auroc(scores[labels == 1], scores[labels == -1]) > 0.95  # 0.98 by the true density
+    assert (detector.predict(rows) == np.where(scores >= 0.0, 1, -1)).all()
+
+
+def test_contamination_is_the_share_it_rejects(table: np.ndarray) -> None:
+    for share in (0.02, 0.1, 0.5):
+        found = OneClassSDF(preset="fast", contamination=share, random_state=0).fit(table)
+        assert (found.predict(table) == -1).mean() == pytest.approx(share, abs=1.0 / len(table))
+        np.testing.assert_array_equal(
+            found.decision_function(table), found.score_samples(table) - found.offset_
+        )
+
+
+def test_a_score_does_not_depend_on_the_rows_beside_it(detector: OneClassSDF, judged: Any) -> None:
+    rows, _ = judged
+    whole = detector.score_samples(rows)
+    np.testing.assert_array_equal(whole[:7], detector.score_samples(rows[:7]))
+    np.testing.assert_array_equal(whole[::-1], detector.score_samples(rows[::-1]))
+
+
+def test_units_of_the_columns_do_not_matter(table: np.ndarray, detector: OneClassSDF) -> None:
+    other = OneClassSDF(preset="fast", random_state=0).fit(table * (1e-3, 1e-3) + (0.0, 1e2))
+    scores = other.score_samples(table * (1e-3, 1e-3) + (0.0, 1e2))
+    # the standardised rows agree to rounding, and training makes a little more of it
+    np.testing.assert_allclose(scores, detector.score_samples(table), atol=0.05)
+
+
+def test_the_margin_reaches_the_training(table: np.ndarray) -> None:
+    shares = [
+        (OneClassSDF(margin=margin, preset="fast", random_state=0).fit(table).predict(table) == 1).mean()
+        for margin in (0.05, 1.0)
+    ]
+    assert shares[0] != shares[1]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_learns(preset: str, table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    short = replace(PRESETS[preset], steps=30, warm=10)
+    monkeypatch.setitem(PRESETS, preset, short)
+    found = OneClassSDF(preset=preset, random_state=0).fit(table)
+    assert found.n_iter_ == 30
+    assert found.certificate_.lipschitz <= 1.0
+    assert np.ptp(found.score_samples(table)) > 0.0
+
+
+# --- scikit-learn's world
+
+
+def test_it_works_in_a_pipeline_in_clones_and_across_folds(table: np.ndarray) -> None:
+    model = make_pipeline(MinMaxScaler(), OneClassSDF(preset="fast", random_state=0))
+    again = clone(model)
+    first, second = model.fit(table).score_samples(table), again.fit(table).score_samples(table)
+    np.testing.assert_array_equal(first, second)
+    folds = cross_val_predict(model, table, cv=3, method="predict")
+    assert set(folds) <= {-1, 1}
+    assert folds.shape == (300,)
+
+
+def test_it_survives_pickling_and_joblib(detector: OneClassSDF, judged: Any) -> None:
+    joblib = pytest.importorskip("joblib")
+    rows, _ = judged
+    expected = detector.score_samples(rows)
+    stream = io.BytesIO()
+    joblib.dump(detector, stream)
+    stream.seek(0)
+    for copy in (pickle.loads(pickle.dumps(detector)), joblib.load(stream)):
+        np.testing.assert_array_equal(copy.score_samples(rows), expected)
+        np.testing.assert_array_equal(copy.certified_radius(rows), detector.certified_radius(rows))
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    OneClassSDF(
+        preset="fast", random_state=0, progress=lambda done, total, figures: told.append((done, total))
+    ).fit(rows)
+    assert told[-1] == (PRESETS["fast"].steps, PRESETS["fast"].steps)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+# --- what it proves
+
+
+def test_no_decision_flips_within_its_radius(detector: OneClassSDF, judged: Any) -> None:
+    rows, _ = judged
+    radius, before = detector.certified_radius(rows), detector.predict(rows)
+    assert (radius > 0.0).mean() > 0.9
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        way = rng.normal(size=rows.shape)
+        way /= np.linalg.norm(way, axis=1, keepdims=True)
+        moved = rows + 0.999 * radius[:, None] * way * detector.scale_
+        certain = radius > 0.0
+        assert (detector.predict(moved)[certain] == before[certain]).all()
+    # towards the boundary along the gradient, twice as far: the worst attack does flip some
+    attacked = np.concatenate(
+        [
+            attacked_scores(detector, rows[[i]], [before[i]], 3.0 * float(radius[i]), restarts=0)
+            for i in np.flatnonzero(before == 1)[:10]
+        ]
+    )
+    assert (attacked < detector.offset_).any()
+
+
+def test_the_attacked_auroc_lies_between_the_certified_and_the_clean(
+    detector: OneClassSDF, judged: Any
+) -> None:
+    rows, labels = judged
+    radii = [0.0, 0.1, 0.3, 1.0]
+    certified = detector.certify(rows, labels, radii)
+    assert (np.diff(certified) < 0.0).all()
+    clean = detector.score_samples(rows)
+    for radius, bound in zip(radii, certified, strict=True):
+        scores = attacked_scores(detector, rows, labels, radius)
+        assert bound <= auroc(scores[labels == 1], scores[labels == -1])
+        assert auroc(scores[labels == 1], scores[labels == -1]) <= auroc(
+            clean[labels == 1], clean[labels == -1]
+        )
+    assert auroc(scores[labels == 1], scores[labels == -1]) < 0.9  # it is an attack
+
+
+def test_an_attack_stays_in_its_ball_and_uses_it(detector: OneClassSDF, judged: Any) -> None:
+    """|f(x + δ) − f(x)| ≤ ε bounds what it can change, and it changes most of that where f has slope."""
+    rows, labels = judged
+    change = (attacked_scores(detector, rows, labels, 0.2) - detector.score_samples(rows)) * -labels
+    assert (change >= -1e-6).all()  # never to the defender's favour
+    assert change.max() <= 0.2 + 1e-5
+    assert np.median(change) > 0.1
+
+
+def test_a_changed_network_proves_nothing(detector: OneClassSDF, judged: Any) -> None:
+    import torch
+
+    rows, labels = judged
+    spoilt = pickle.loads(pickle.dumps(detector))
+    with torch.no_grad():
+        spoilt.network_.head.mul_(2.0)
+    for ask in (lambda: spoilt.certified_radius(rows), lambda: spoilt.certify(rows, labels, 0.1)):
+        with pytest.raises(CertificateError):
+            ask()
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"margin": 0.0}, "`margin` must be auto or a finite number above 0; got 0.0"),
+        ({"margin": np.inf}, "`margin` must be"),
+        ({"margin": "wide"}, "`margin` must be"),
+        ({"contamination": 0.0}, r"`contamination` must be auto or in \(0, 0.5\]; got 0.0"),
+        ({"contamination": 0.6}, "`contamination` must be"),
+        ({"contamination": np.nan}, "`contamination` must be"),
+        ({"preset": "huge"}, "`preset` must be one of fast, default, paper; got 'huge'"),
+        ({"device": "tpu"}, "`device` must be auto, cpu or cuda; got 'tpu'"),
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], said: str, table: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=said):
+        OneClassSDF(**options).fit(table)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[1.0, np.nan], [0.0, 1.0]], "NaN"),
+        ([[1.0, np.inf], [0.0, 1.0]], "infinity"),
+        ([[1.0, 2.0]], "minimum of 2"),
+        ([["a", "b"], ["c", "d"]], "could not convert string"),
+        ([1.0, 2.0, 3.0], "Expected 2D array"),
+    ],
+)
+def test_rows_that_are_no_numbers_are_refused(rows: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OneClassSDF(preset="fast").fit(rows)
+
+
+def test_sparse_rows_are_refused_clearly() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        OneClassSDF(preset="fast").fit(sparse.csr_matrix(np.eye(5)))
+
+
+def test_other_columns_than_those_of_fit_are_refused(detector: OneClassSDF) -> None:
+    with pytest.raises(ValueError, match="expecting 2 features"):
+        detector.predict(np.zeros((3, 4)))
+
+
+def test_constant_columns_do_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.normal(size=100), np.full(100, 7.3), np.full(100, 1e9 + 0.1)])
+    found = OneClassSDF(preset="fast", random_state=0).fit(rows)
+    assert (found.scale_[1:] == 1.0).all()
+    assert np.isfinite(found.score_samples(rows)).all()
+    moved = rows + np.array([0.0, 50.0, 0.0])
+    assert (found.predict(moved) == -1).all()  # a column that never varied, and does now
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [1, -1, 1], [[1], [-1]], ["a", "b"]])
+def test_labels_that_are_none_are_refused(detector: OneClassSDF, labels: Any) -> None:
+    with pytest.raises(ValueError, match="must hold 2 labels"):
+        detector.certify(np.zeros((2, 2)), labels, 0.1)
+    with pytest.raises(ValueError, match="must hold 2 labels"):
+        attacked_scores(detector, np.zeros((2, 2)), labels, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"radius": -0.1}, "`radius`"), ({"radius": 0.1, "steps": 0}, "`steps`")],
+)
+def test_attacks_that_are_none_are_refused(
+    detector: OneClassSDF, table: np.ndarray, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        attacked_scores(detector, table, np.ones(len(table)), **options)
+
+
+# --- tables with names and categories
+
+
+def frame(n: int = 200, seed: int = 0) -> Any:
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(seed)
+    return pandas.DataFrame(
+        {
+            "length": rng.normal(size=n),
+            "kind": pandas.Categorical(rng.choice(["bolt", "nut"], n)),
+            "new": rng.random(n) < 0.5,
+        }
+    )
+
+
+def test_categories_become_columns_of_their_own() -> None:
+    rows = frame()
+    found = OneClassSDF(preset="fast", random_state=0).fit(rows)
+    assert found.n_features_in_ == 1 + 2 + 2
+    assert set(found.feature_names_in_) == {"length", "kind=bolt", "kind=nut", "new=True", "new=False"}
+    assert np.isfinite(found.score_samples(rows)).all()
+    turned = rows.iloc[::-1]
+    np.testing.assert_array_equal(found.score_samples(turned), found.score_samples(rows)[::-1])
+
+
+def test_a_category_counts() -> None:
+    rows = frame()
+    rows["kind"] = ["bolt"] * 199 + ["nut"]
+    rows["kind"] = rows["kind"].astype("category")
+    found = OneClassSDF(preset="fast", random_state=0).fit(rows)
+    scores = found.score_samples(rows)
+    assert (scores[:-1] > scores[-1]).mean() > 0.9  # the only nut is odd
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda rows: rows.assign(kind=["screw"] * len(rows)), "categories that fit has not seen: screw"),
+        (lambda rows: rows.assign(kind=[None] * len(rows)), "column 'kind' has missing values"),
+        (lambda rows: rows[["length", "kind"]], "DataFrame with the 3 columns of fit"),
+        (lambda rows: rows.to_numpy(), "DataFrame with the 3 columns of fit"),
+        (lambda rows: rows.rename(columns={"length": "width"}), "feature names"),
+        (lambda rows: rows.assign(length=["long"] * len(rows)), "could not convert string"),
+    ],
+)
+def test_tables_unlike_that_of_fit_are_refused(spoil: Any, said: str) -> None:
+    rows = frame()
+    found = OneClassSDF(preset="fast", random_state=0).fit(rows)
+    with pytest.raises(ValueError, match=said):
+        found.predict(spoil(rows))
+
+
+def test_text_that_is_no_category_is_refused() -> None:
+    rows = frame()
+    with pytest.raises(ValueError, match="could not convert string"):
+        OneClassSDF(preset="fast").fit(rows.assign(length=["long"] * len(rows)))
