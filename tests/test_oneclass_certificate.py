@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -112,3 +114,23 @@ def test_what_is_no_score_radius_or_bound_is_refused(changes: dict[str, Any], sa
 def test_a_threshold_must_be_finite() -> None:
     with pytest.raises(ValueError, match="`threshold` must be finite; got nan"):
         certified_rates([1.0], [0.0], 0.1, threshold=np.nan)
+
+
+def test_certificates_need_no_scikit_learn_and_the_detector_says_what_it_needs() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"  # as if it were not installed
+        "from ocsdf3d.oneclass import certified_auroc\n"
+        "assert certified_auroc([1.0], [0.0], 0.1) == 1.0\n"
+        "import ocsdf3d.oneclass as one\n"
+        "try:\n"
+        "    one.OneClassSDF\n"
+        "except ImportError as error:\n"
+        "    assert str(error) == \"OneClassSDF needs scikit-learn: pip install 'ocsdf3d[oneclass]'\", error\n"
+        "else:\n"
+        "    raise AssertionError\n"
+        "assert not hasattr(one, 'Forest')\n"
+    )
+    end = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert end.returncode == 0, end.stderr
