@@ -25,7 +25,7 @@ __all__ = [
 _LEARNING = {
     "OneClassSDF": "estimator",
     "attacked_scores": "attack",
-}  # name → module; these need scikit-learn
+}  # name → module
 
 if not TYPE_CHECKING:
 
@@ -40,6 +40,6 @@ if not TYPE_CHECKING:
         try:
             return getattr(import_module(f"{__name__}.{_LEARNING[name]}"), name)
         except ModuleNotFoundError as error:
-            if error.name != "sklearn":
+            if (error.name or "").partition(".")[0] != "sklearn":
                 raise
             raise ImportError(f"{name} needs scikit-learn: pip install 'ocsdf3d[oneclass]'") from error
