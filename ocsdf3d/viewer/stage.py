@@ -27,6 +27,7 @@ INK, PAPER = "#222222", "white"
 BAR = 0.25  # length of the scale bar over the longest side, about
 WARM_COLD = "coolwarm"  # diverging: φ of a slice
 SCALE = "viridis"
+CREASE = 35.0  # degrees: sharper edges of meshes are drawn sharp
 GLASS = 0.25  # opacity of what is before the slice
 SLICE_NODES = 128
 SLICE_ACTORS = ("slice", "isolines", "slice level")
@@ -225,7 +226,7 @@ class Stage:
         self._draw_bar()
         self.plotter.view_vector(direction, viewup=AXES[self.up], render=False)
         self.plotter.reset_camera(render=False)
-        self.plotter.camera.zoom(1.15)
+        self.plotter.camera.zoom(1.05)
 
     def picture(self) -> NDArray[np.uint8]:
         """Return what is seen, (height, width, 3) uint8."""
@@ -287,6 +288,10 @@ class Stage:
             style["color"] = structure.color
         else:
             style |= _colored(data, colors)
+        if structure.role in ("mesh", "reference"):  # their triangles may be large, with edges between them
+            data = data.compute_normals(
+                cell_normals=False, split_vertices=True, feature_angle=CREASE, consistent_normals=False
+            )
         parts = {structure.name: data}
         if self.plane is not None and structure is self.scene.fields[0]:
             parts = dict(zip(self._actors_of(structure.name), self._halves(data), strict=True))
@@ -327,7 +332,9 @@ class Stage:
         box: Box = self.scene.box
         length = _round_down(BAR * box.longest)
         up = np.array(AXES[self.up])
-        base = box.center - up * (0.5 * (box.size @ up) + 0.1 * box.longest)
+        base = box.center - up * (0.5 * (box.size @ up) + 0.03 * box.longest)
+        ahead = np.cross(right_of(self._from, self.up), up)  # to the front, or the shape would hide it
+        base = base + 0.5 * float(np.abs(ahead) @ box.size) * ahead
         ends = base + np.array([[-0.5], [0.5]]) * length * right_of(self._from, self.up)
         bar = pyvista.PolyData(ends, lines=[2, 0, 1])  # float64, which `pyvista.Line` is not
         self.plotter.add_mesh(
