@@ -341,7 +341,7 @@ class Stage:
             bar, color=INK, line_width=4, name="scale bar", reset_camera=False, render=False
         )
         self.plotter.add_point_labels(
-            ends.mean(axis=0)[None] - 0.025 * box.longest * up,
+            ends.mean(axis=0)[None] + 0.015 * box.longest * up,
             [f"{length:g} units"],
             shape=None,
             show_points=False,
@@ -350,7 +350,7 @@ class Stage:
             bold=False,
             always_visible=True,
             justification_horizontal="center",
-            justification_vertical="top",
+            justification_vertical="bottom",
             name="scale bar label",
             reset_camera=False,
             render=False,
