@@ -213,11 +213,13 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         """Return how far each row may move, (n,), before its decision can change [standard deviations].
 
         The distance is the Euclidean one of the standardised space, (X − `mean_`) / `scale_`, in which f has
-        slope at most 1; a radius of 0 means that nothing is certain.
+        slope at most 1; a radius of 0 means that nothing is certain. Rounding is reserved twice: for
+        the score of the row, and for that of where it may have gone.
         """
         self._verified()
-        values = self.decision_function(X)
-        return np.maximum(np.abs(values) - self.rounding(X), 0.0) / self.certificate_.lipschitz
+        values = np.abs(self.decision_function(X))
+        reserve = self.rounding(X) + self.rounding(X, values)
+        return np.maximum(values - reserve, 0.0) / self.certificate_.lipschitz
 
     def certify(self, X: Any, y: ArrayLike, radii: ArrayLike) -> Floats:
         """Return the AUROC that no attack of these radii can push below, see `certified_auroc`.
@@ -244,12 +246,13 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             scores[labels == -1],
             radii,
             lipschitz=self.certificate_.lipschitz,
-            rounding=float(self.rounding(X).max()),
+            # of a score before the attack, and after it
+            rounding=2.0 * float(self.rounding(X, np.max(radii, initial=0.0)).max()),
         )
 
-    def rounding(self, X: Any) -> Floats:
-        """Return ε, (n,): how wrong a computed score may be [standard deviations]."""
-        lengths = np.linalg.norm(self.standardised(X), axis=1) / self.unit_
+    def rounding(self, X: Any, moved: ArrayLike = 0.0) -> Floats:
+        """Return ε, (n,): how wrong computed scores may be of rows moved by as much [standard deviations]."""
+        lengths = (np.linalg.norm(self.standardised(X), axis=1) + moved) / self.unit_
         return self.unit_ * np.array([self.certificate_.rounding_at(float(length)) for length in lengths])
 
     def standardised(self, X: Any) -> Floats:

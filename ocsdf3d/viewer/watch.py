@@ -78,7 +78,7 @@ class Watcher:
     ) -> None:
         self.shown = 0
         points = shape.points if isinstance(shape, PointCloud) else np.asarray(shape.vertices)
-        self._look = Look(picture, up, size, points[:: max(1, len(points) // POINTS)])
+        self._look = Look(picture, up, size, points[:: -(-len(points) // POINTS)])
         self._process: Any = None
         self._mail: Connection | None = None
         self._due, self._spent, self._waiting = 0.0, 0.0, False
@@ -162,4 +162,7 @@ def _draw(mail: Connection, look: Look) -> None:
             stage.plotter.render()
         else:
             io.write_content(look.picture, stage.png())
-        mail.send(time.perf_counter() - begun)
+        try:
+            mail.send(time.perf_counter() - begun)
+        except OSError:  # it was the last one: nobody waits for the answer
+            return
