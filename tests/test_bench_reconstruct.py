@@ -639,7 +639,8 @@ def test_a_figure_is_drawn_or_one_line_says_why_not(
     monkeypatch.setattr(reconstruction, "draw", draw)
     asked = asked_for(small_data, methods=("ocsdf3d", "screened_poisson"))
     first = reconstruction.run(["solids"], asked, tmp_path, fresh=False, figure=True)
-    assert drawn == [[["ball.off-400-0-0-truth.ply", "ball.off-400-0-0-ocsdf3d.ply"]]]  # the other failed
+    # what it was made of, ours, and the truth; the other method failed
+    assert drawn == [[[f"ball.off-400-0-0-{name}.ply" for name in ("cloud", "ocsdf3d", "truth")]]]
     assert "![400 points, noise 0, outliers 0](solids.png)" in first.text
     again = reconstruction.run(["solids"], asked, tmp_path, fresh=False, figure=True)
     assert "no figure: no luck" in again.text
