@@ -101,6 +101,23 @@ def test_every_preset_learns(preset: str, table: np.ndarray, monkeypatch: pytest
     assert np.ptp(found.score_samples(table)) > 0.0
 
 
+def test_a_large_lam_follows_what_the_default_rounds_off() -> None:
+    """Rows on a ring of deviation 0.05, judged at points 0.25 to 0.5 inside it, where none of them is."""
+    rng = np.random.default_rng(0)
+
+    def ring(radius: np.ndarray) -> np.ndarray:
+        angle = rng.uniform(0.0, 2.0 * np.pi, len(radius))
+        return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+    rows, inside = ring(rng.normal(1.0, 0.05, 500)), ring(rng.uniform(0.5, 0.75, 500))
+    smooth = OneClassSDF(random_state=0).fit(rows)
+    sharp = OneClassSDF(margin=0.05, lam=1000.0, steps=600, random_state=0).fit(rows)
+    assert sharp.n_iter_ == 600
+    accepted = [(one.predict(inside) == 1).mean() for one in (smooth, sharp)]
+    assert accepted[1] < 0.2 < accepted[0]
+    assert (sharp.predict(rows) == 1).mean() > 0.9
+
+
 # --- scikit-learn's world
 
 
@@ -210,6 +227,9 @@ def test_a_changed_network_proves_nothing(detector: OneClassSDF, judged: Any) ->
         ({"contamination": 0.0}, r"`contamination` must be auto or in \(0, 0.5\]; got 0.0"),
         ({"contamination": 0.6}, "`contamination` must be"),
         ({"contamination": np.nan}, "`contamination` must be"),
+        ({"lam": -1.0}, "`lam` must be auto or a finite number above 0; got -1.0"),
+        ({"steps": 0}, "`steps` must be auto or a whole number of at least 1; got 0"),
+        ({"steps": 2.5}, "`steps` must be auto"),
         ({"preset": "huge"}, "`preset` must be one of fast, default, paper; got 'huge'"),
         ({"device": "tpu"}, "`device` must be auto, cpu or cuda; got 'tpu'"),
     ],

@@ -80,6 +80,11 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     ----------
     margin : float or "auto"
         m [standard deviations]: normals are to score above it, negatives below −m; `MARGIN` for "auto".
+    lam : float or "auto"
+        λ, weight of the hinge at the end of training; the preset's for "auto". A small one gives a smooth
+        score that outliers among the rows bend little, a large one follows fine structure, see Notes.
+    steps : int or "auto"
+        Of the optimiser; the preset's for "auto".
     preset : str
         `"fast"`, `"default"` or `"paper"`.
     contamination : float or "auto"
@@ -108,6 +113,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     columns_ : Columns or None
         Categories of a DataFrame.
 
+    Notes
+    -----
+    The defaults are for tables whose rows hold some outliers. Two moons of clean rows, and uniform points at
+    least 0.25 off them as anomalies: the default accepts 17 % of these (AUROC 0.903), `margin=0.05, lam=100,
+    steps=1500` 2 % (0.999), `lam=1000` none, at five times the time.
+
     Examples
     --------
     >>> import numpy as np
@@ -121,6 +132,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         self,
         margin: float | str = "auto",
         *,
+        lam: float | str = "auto",
+        steps: int | str = "auto",
         preset: str = "default",
         contamination: float | str = "auto",
         device: str = "auto",
@@ -128,6 +141,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         progress: Progress | None = None,
     ) -> None:
         self.margin = margin
+        self.lam = lam
+        self.steps = steps
         self.preset = preset
         self.contamination = contamination
         self.device = device
@@ -282,13 +297,18 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             raise ValueError(f"`device` must be auto, cpu or cuda; got {self.device!r}.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("`device` is cuda, but torch sees no CUDA device here; use cpu, or auto.")
-        for name, least, most in (("margin", 0.0, np.inf), ("contamination", 0.0, 0.5)):
+        numbers = (("margin", 0.0, np.inf), ("lam", 0.0, np.inf), ("contamination", 0.0, 0.5))
+        for name, least, most in numbers:
             value = getattr(self, name)
             if value == "auto":
                 continue
             if isinstance(value, str) or not least < value <= most or not np.isfinite(value):
                 ends = "a finite number above 0" if most == np.inf else "in (0, 0.5]"
                 raise ValueError(f"`{name}` must be auto or {ends}; got {value!r}.")
+
+        whole = isinstance(self.steps, int | np.integer) and not isinstance(self.steps, bool)
+        if self.steps != "auto" and not (whole and int(self.steps) >= 1):
+            raise ValueError(f"`steps` must be auto or a whole number of at least 1; got {self.steps!r}.")
 
     def _validated(self, X: Any, *, reset: bool) -> Floats:
         columns: Columns | None = getattr(self, "columns_", None)
@@ -302,9 +322,19 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
     def _config(self) -> TrainConfig:
-        """The preset with its margin in the units of the network."""
+        """The preset with its margin in the units of the network, and what else was asked for."""
+        preset = PRESETS[self.preset]
         margin = (MARGIN if self.margin == "auto" else float(self.margin)) / self.unit_
-        return replace(PRESETS[self.preset], margin=margin, margin_start=margin)
+        lam = preset.lam if self.lam == "auto" else float(self.lam)
+        steps = preset.steps if self.steps == "auto" else int(self.steps)
+        return replace(
+            preset,
+            margin=margin,
+            margin_start=margin,
+            lam=lam,
+            lam_start=min(lam, preset.lam_start),
+            steps=steps,
+        )
 
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
