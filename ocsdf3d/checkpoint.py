@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from ocsdf3d.analytic import KINDS, exact
 from ocsdf3d.csg import Field, Node, combined
+from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box
@@ -250,19 +251,3 @@ def _compare(written: Certificate, found: Certificate) -> None:
                 f"not certified: the file's certificate has {name} {getattr(written, name)}, its weights "
                 f"{getattr(found, name)}. Restore it or train again."
             )
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device for `"auto"` (CUDA when there is one), `"cpu"` or `"cuda"`.
-
-    Raises
-    ------
-    ValueError
-        CUDA was asked for and is absent, or another word.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"`device` must be auto, cpu or cuda; got {name!r}.")
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ValueError("`device` is cuda, but torch sees no CUDA device here; use cpu or auto.")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")

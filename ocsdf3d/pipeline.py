@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d import io
-from ocsdf3d.checkpoint import resolve_device
+from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud

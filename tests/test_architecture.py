@@ -22,6 +22,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "loss",
         "level",
         "memory",
+        "devices",
         ("geometry", "oracle", "query"),
         (
             "lipschitz.activations",

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from . import bench, curves, doctor, evaluate, info, measure, mesh, query, reconstruct, slice, view
 from .console import describe, fail, one_line_warnings
-from .options import Parser, Version
+from .options import MISUSE, Parser, Version
 
-DONE, FAILED, MISUSE, STOPPED = 0, 1, 2, 130
+DONE, FAILED, STOPPED = 0, 1, 130
 VERBS = (reconstruct, view, mesh, evaluate, info, query, measure, slice, curves, bench, doctor)
 
 

@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     from ocsdf3d.bench import data_folder, reconstruction
     from ocsdf3d.bench.methods import chosen_methods
     from ocsdf3d.bench.protocols import Asked
-    from ocsdf3d.checkpoint import resolve_device
+    from ocsdf3d.devices import resolve_device
 
     points = args.points or [2048]
     noise, outliers = args.noise, args.outliers

@@ -36,9 +36,8 @@ EXTRAS: dict[str, dict[str, tuple[str, ...]]] = {
     "images": {"orthogonium": ("orthogonium",)},
     "distributed": {"dask": ("dask",), "distributed": ("distributed",)},
 }
-SYSTEM_LINE = (
-    "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"  # Open3D
-)
+# for drawing and, the last package, for Open3D
+SYSTEM_LINE = "apt-get update && apt-get install -y --no-install-recommends libegl1 libgl1 libusb-1.0-0"
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from .console import printable
 
 DEVICES = ("auto", "cpu", "cuda")
+MISUSE = 2  # exit code
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         print(printable(self.format_help()), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"ocsdf3d: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
+        self.exit(MISUSE, f"ocsdf3d: error: {' '.join(message.split())} (see `{self.prog} --help`)\n")
 
 
 class Version(argparse.Action):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks, outputs
 from .console import emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import add_complete, add_device, add_reporting, add_seed, number, positive, whole
+from .options import MISUSE, add_complete, add_device, add_reporting, add_seed, number, positive, whole
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ocsdf3d.viewer.watch import Watcher
 
-MISUSE = 2
 SUPPORTS = ("auto", "solid", "shell")
 PRESETS = ("fast", "default", "best", "paper")
 

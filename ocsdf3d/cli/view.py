@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks, outputs
 from .console import emit, fail, note
-from .options import add_device, add_reporting, number, whole
+from .options import MISUSE, add_device, add_reporting, number, whole
 
 if TYPE_CHECKING:
     from ocsdf3d.viewer.scene import Scene
 
-MISUSE = 2
 COLORS = ("plain", "normals", "cloud", "error", "slope")
 LAYOUTS = ("overlay", "side")
 PAGE_RESOLUTION = 128

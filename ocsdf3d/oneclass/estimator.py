@@ -31,6 +31,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ocsdf3d.complement import WalkConfig
+from ocsdf3d.devices import resolve_device
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.certificate import Certificate, issue, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
@@ -164,6 +165,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             Rows that are not finite numbers, fewer than two, or an option that is none.
         """
         self._check_options()
+        device = resolve_device(self.device)
         self.columns_ = Columns.of(X)
         rows: Floats = self._validated(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -174,7 +176,6 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         standard = (rows - self.mean_) / self.scale_
         # The network sees rows of length about 1 whatever their number of columns.
         self.unit_ = float(np.sqrt(standard.shape[1]))
-        device = self._target()
         data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         generator = torch.Generator(device=device).manual_seed(seed)
         upper = torch.full((data.shape[1],), SPAN / self.unit_, device=device)
@@ -293,10 +294,6 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     def _check_options(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}; got {self.preset!r}.")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"`device` must be auto, cpu or cuda; got {self.device!r}.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("`device` is cuda, but torch sees no CUDA device here; use cpu, or auto.")
         numbers = (("margin", 0.0, np.inf), ("lam", 0.0, np.inf), ("contamination", 0.0, 0.5))
         for name, least, most in numbers:
             value = getattr(self, name)
@@ -316,10 +313,6 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             X = columns.numbers(X)
         rows = validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
         return np.asarray(rows, np.float64)
-
-    def _target(self) -> torch.device:
-        name = self.device
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
     def _config(self) -> TrainConfig:
         """The preset with its margin in the units of the network, and what else was asked for."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ocsdf3d import io
-from ocsdf3d.viewer.scene import COLORINGS
-from ocsdf3d.viewer.stage import INK, PAPER, Stage
+from ocsdf3d.viewer.scene import COLORINGS, INK, PAPER
+from ocsdf3d.viewer.stage import Stage
 from ocsdf3d.viewer.views import LAYOUTS
 
 __all__ = ["KEYS", "Desktop"]

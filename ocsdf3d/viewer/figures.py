@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ocsdf3d.csg import Field
+from ocsdf3d.viewer.scene import DIVERGING, PALETTE
 from ocsdf3d.viewer.slices import cut, isolines
 from ocsdf3d.viewer.views import AXES, UPS
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the stage loads VTK, which most figures do without
 __all__ = ["curves_figure", "slice_figure", "turntable"]
 
 NODES = 400  # of a slice along its longer side
+POINTS = PALETTE["cloud"][0]
 BESIDE = 0.02  # points this near to the plane are drawn, over the longest side
 SHOWN = {  # curve → title and whether its axis is logarithmic
     "loss": ("loss", False),
@@ -70,7 +72,7 @@ def slice_figure(
         found.values.T,
         origin="lower",
         extent=(x[0], x[-1], y[0], y[-1]),
-        cmap="coolwarm",
+        cmap=DIVERGING,
         vmin=-largest,
         vmax=largest,
         interpolation="bilinear",
@@ -85,7 +87,7 @@ def slice_figure(
         points = np.asarray(cloud, np.float64)
         way = np.cross(found.u, found.v)
         near = points[np.abs((points - found.corner) @ way) <= BESIDE * field.box.longest]
-        axis.plot(near @ found.u, near @ found.v, ".", color="#1f4e79", markersize=2.5)
+        axis.plot(near @ found.u, near @ found.v, ".", color=POINTS, markersize=2.5)
     axis.set_xlabel(f"{_named(found.u)} [units]")
     axis.set_ylabel(f"{_named(found.v)} [units]")
     axis.set_title(title, fontsize=10)
@@ -107,7 +109,7 @@ def curves_figure(history: Mapping[str, Any], title: str = "") -> bytes:
         raise ValueError("no training curves: only a trained field has them.")
     figure, axes = _figure(len(names), (4.2 * min(3, len(names)), 2.9 * -(-len(names) // 3)))
     for axis, name in zip(axes, names, strict=False):
-        axis.plot(curves["step"], curves[name], color="#1f4e79", linewidth=1.5)
+        axis.plot(curves["step"], curves[name], color=POINTS, linewidth=1.5)
         label, logarithmic = SHOWN[name]
         axis.set_title(label, fontsize=10)
         axis.set_xlabel("step", fontsize=8)

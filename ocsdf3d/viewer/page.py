@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.surface import EmptyLevelSetError
 from ocsdf3d.viewer.levels import Levels, shared_limits
-from ocsdf3d.viewer.scene import COLORINGS, Scene, Structure, colors_of
+from ocsdf3d.viewer.scene import COLORINGS, SCALE, Scene, Structure, colors_of
 from ocsdf3d.viewer.views import AXES, UPS, check_options, right_of, step_of
 
 __all__ = ["page_of"]
 
 LEVELS = 9  # surfaces of the slider
-SCALE = "viridis"
 UNKNOWN = 0.83  # grey of a value that is not finite
 
 

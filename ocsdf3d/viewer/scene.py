@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,8 @@ PALETTE = {
     "reference": ("#b9b4a7", "#cbbfa4", "#a3a89f"),
     "surface": ("#e8c07d", "#dd9a86", "#b7c98b"),
 }
+INK, PAPER = "#222222", "white"
+SCALE, DIVERGING = "viridis", "coolwarm"  # quantities from 0 on; φ on a slice
 FIELD_EXTENSION = ".safetensors"
 
 
@@ -90,6 +93,12 @@ class Scene:
     def fields(self) -> tuple[Structure, ...]:
         """The surfaces, which follow the level."""
         return tuple(structure for structure in self.structures if structure.field is not None)
+
+    @cached_property
+    def cloud_tree(self) -> cKDTree | None:
+        """Search tree of that cloud; built once, for every surface that is coloured by it."""
+        cloud = None if self.cloud is None else self.cloud.shape
+        return cKDTree(cloud.points) if isinstance(cloud, PointCloud) else None
 
     @property
     def cloud(self) -> Structure | None:
@@ -207,10 +216,8 @@ def colors_of(
     if coloring == "normals" and normals is not None:
         return Colors(np.round(127.5 * (np.clip(normals, -1.0, 1.0) + 1.0)).astype(np.uint8), "normals", None)
     field = structure.field or next((other.field for other in scene.fields), None)
-    cloud = scene.cloud
-    if coloring == "cloud" and cloud is not None and structure is not cloud:
-        assert isinstance(cloud.shape, PointCloud)
-        distance = cKDTree(cloud.shape.points).query(vertices, workers=-1)[0]
+    if coloring == "cloud" and scene.cloud_tree is not None and structure is not scene.cloud:
+        distance = scene.cloud_tree.query(vertices, workers=-1)[0]
         return Colors(distance, "distance to\nthe cloud [units]\n", _scale(distance))
     if coloring == "error" and field is not None and structure.field is None:
         upper = (field.offset(offset) if offset else field).error_bars(vertices).upper

@@ -17,16 +17,23 @@ from numpy.typing import ArrayLike, NDArray
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.surface import EmptyLevelSetError
 from ocsdf3d.viewer.levels import Levels, shared_limits
-from ocsdf3d.viewer.scene import COLORINGS, Colors, Scene, Structure, ceiling, colors_of
+from ocsdf3d.viewer.scene import (
+    DIVERGING,
+    INK,
+    PAPER,
+    SCALE,
+    Colors,
+    Scene,
+    Structure,
+    ceiling,
+    colors_of,
+)
 from ocsdf3d.viewer.slices import cut, isolines
-from ocsdf3d.viewer.views import AXES, LAYOUTS, UPS, check_options, right_of, step_of
+from ocsdf3d.viewer.views import AXES, UPS, check_options, right_of, step_of
 
 __all__ = ["Stage"]
 
-INK, PAPER = "#222222", "white"
 BAR = 0.25  # length of the scale bar over the longest side, about
-WARM_COLD = "coolwarm"  # diverging: φ of a slice
-SCALE = "viridis"
 CREASE = 35.0  # degrees: sharper edges of meshes are drawn sharp
 GLASS = 0.25  # opacity of what is before the slice
 SLICE_NODES = 128
@@ -167,7 +174,7 @@ class Stage:
             sheet,
             scalars=SLICE_TITLE,
             name="slice",
-            cmap=WARM_COLD,
+            cmap=DIVERGING,
             clim=(-largest, largest),
             lighting=False,
             scalar_bar_args=_bar(SLICE_TITLE, 0.03),
@@ -189,8 +196,7 @@ class Stage:
 
     def set_coloring(self, coloring: str) -> None:
         """Colour every structure that has this quantity; the others are plain."""
-        if coloring not in COLORINGS:
-            raise ValueError(f"`coloring` must be one of {', '.join(COLORINGS)}; got {coloring!r}.")
+        check_options(self.layout, coloring, self.up)
         self.coloring = coloring
         self._drop_bars()
         self._draw_all()
@@ -205,8 +211,7 @@ class Stage:
 
     def set_layout(self, layout: str) -> None:
         """Put the structures in place, or in a row; the camera is placed anew."""
-        if layout not in LAYOUTS:
-            raise ValueError(f"`layout` must be one of {', '.join(LAYOUTS)}; got {layout!r}.")
+        check_options(layout, self.coloring, self.up)
         self.layout = layout
         self._draw_all()  # the truth is faint in one of them
         self.reset()

@@ -63,6 +63,8 @@ def app(stage: Stage, name: str = "ocsdf3d") -> Any:
 
     @state.change("level")
     def _(level: float, **_: Any) -> None:
+        if float(level) == stage.level:  # at the start, and after a reset: it is shown already, and finely
+            return
         stage.set_level(float(level), fine=False)
         draw()
         if waiting["task"] is not None:
