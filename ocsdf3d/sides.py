@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.tetrahedra import labelled, sharpened
-from ocsdf3d.winding import FIELDS, NEIGHBOURS, DipoleField, Winding, bare_fields, local_spacing, mesh_winding
+from ocsdf3d.winding import NEIGHBOURS, DipoleField, Winding, bare_fields, local_spacing, mesh_winding
 
 __all__ = ["Sides", "find_sides"]
 
@@ -123,8 +123,7 @@ def find_sides(
     if support == "auto" and open_because:
         return Sides("shell", why + open_because, None)
     # The network was taught closed surfaces; an open one that is asked to be a solid is closed by its field.
-    closed = len(fields) == len(FIELDS) and not open_because
-    inside = labelled(fields, rng) if closed else sharpened(field, rng)
+    inside = sharpened(field, rng) if open_because else labelled(fields, rng)
     return Sides("solid", f"{asked}{why}{figures}", inside)
 
 

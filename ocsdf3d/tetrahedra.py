@@ -38,13 +38,14 @@ from safetensors.torch import load_file
 from scipy.spatial import Delaunay, cKDTree
 from torch import nn
 
-from ocsdf3d.winding import FIELDS, DipoleField, Winding
+from ocsdf3d.winding import FIELDS, ROUGH_SUMMATION, SUMMATION, DipoleField, Winding, readings
 
 __all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "triangulated"]
 
 Floats = NDArray[np.float64]
 
 SAMPLES = 4  # of a field in a tetrahedron
+DENSE_SAMPLES = 2  # where only the kernel's width tells the fields apart, with the rough summation; see above
 JITTER = 1e-3  # of the spacing: Delaunay of exactly cospherical points takes quadratic time
 CHANNELS = 48
 ROUNDS = 6  # of messages between neighbours: what a tetrahedron sees of its surroundings
@@ -54,6 +55,7 @@ NARROW = 3  # of `FIELDS`: a narrow kernel, a small ρ
 FARTHEST = 4.0  # local spacings that a circumcentre may lie away
 PLANE = 9  # points of a plane fit
 OPPOSITE = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # corners of the face opposite to each
+TOGETHER = 65_536  # tetrahedra whose messages are in memory at a time
 GAIN = 4.0  # of a field about 1/2, so that features have size 1
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
@@ -128,13 +130,15 @@ def graph_of(fields: Sequence[DipoleField], mesh: Delaunay, rng: np.random.Gener
     planes, flatness = _planes(first.tree, points)
     planes, flatness = planes[simplices], flatness[simplices]
 
-    inner = inner_points(points, simplices, SAMPLES, rng)
-    inside = [field(inner).reshape(-1, SAMPLES) for field in fields]
+    dense = fields[0].elements is fields[-1].elements
+    samples, summation = (DENSE_SAMPLES, ROUGH_SUMMATION) if dense else (SAMPLES, SUMMATION)
+    inner = inner_points(points, simplices, samples, rng)
+    inside = [chi.reshape(-1, samples) for chi in readings(fields, inner, summation)]
     reach = np.minimum(1.0, FARTHEST / np.maximum(radius, 1e-9))
     pole = (corners[:, 0] + centre * reach[:, None]) * h[:, None]
     read = [chi.mean(axis=1) for chi in inside]
     read += [inside[0].min(axis=1), inside[0].max(axis=1)]
-    read += [np.clip(field(pole), -1.0, 2.0) for field in (first, narrow)]
+    read += [np.clip(chi, -1.0, 2.0) for chi in readings((first, narrow), pole, summation)]
     pairs = [(i, j) for i in range(4) for j in range(i)]
     edges = np.sort([np.linalg.norm(corners[:, i] - corners[:, j], axis=1) for i, j in pairs], axis=0).T
     sizes = np.stack([np.linalg.norm(field.elements, axis=1) for field in (first, narrow)], axis=1)
@@ -232,9 +236,13 @@ class SideNetwork(nn.Module):
         rounds = zip(self.norm, self.own, self.other, self.face, self.update, strict=True)
         for norm, own, other, face, update in rounds:
             q = norm(h)
-            message = torch.relu(own(q)[:t, None] + other(q)[graph.neighbours] + face(faces))
-            heard = torch.cat([message.mean(dim=1), message.amax(dim=1)], dim=1)
-            heard = torch.cat([heard, heard.new_zeros((1, heard.shape[1]))])  # the outside hears nothing
+            mine, theirs = own(q)[:t, None], other(q)
+            parts = []
+            for start in range(0, t, TOGETHER):
+                some = slice(start, min(start + TOGETHER, t))
+                message = torch.relu(mine[some] + theirs[graph.neighbours[some]] + face(faces[some]))
+                parts.append(torch.cat([message.mean(dim=1), message.amax(dim=1)], dim=1))
+            heard = torch.cat([*parts, h.new_zeros((1, 2 * CHANNELS))])  # the outside hears nothing
             h = h + torch.relu(update(torch.cat([q, heard], dim=1)))
         a, b = self.head(h)[:t].unbind(dim=1)
         return a, GAIN * nn.functional.softplus(b)
