@@ -23,7 +23,7 @@ from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.noise import denoised
 from ocsdf3d.pools import known_of, source_of
-from ocsdf3d.presets import PRESETS, Preset
+from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import find_sides
 from ocsdf3d.train import History, TrainConfig, learn
@@ -133,6 +133,8 @@ def fit(
     generator = torch.Generator(device=target).manual_seed(seed)
     material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
     config = chosen.solid if sides.support == "solid" else chosen.shell
+    if sides.support == "solid" and chosen.dense is not None and len(unit) > DENSE_POINTS and noise == 0.0:
+        config = chosen.dense
     known = None
     if config.touch or config.away:
         known = known_of(chosen, sides, unit, lower, upper, noise > 0.0, rng, generator, target)
@@ -221,7 +223,12 @@ def _chosen(
             changes.update(lam=lam, lam_start=lam * config.lam_start / config.lam)
         return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
-    return dataclasses.replace(chosen, solid=with_options(chosen.solid), shell=with_options(chosen.shell))
+    return dataclasses.replace(
+        chosen,
+        solid=with_options(chosen.solid),
+        shell=with_options(chosen.shell),
+        dense=None if chosen.dense is None else with_options(chosen.dense),
+    )
 
 
 def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.random.Generator) -> Floats:

@@ -20,7 +20,9 @@ from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import NetworkConfig
 from ocsdf3d.train import TrainConfig
 
-__all__ = ["PRESETS", "Preset"]
+__all__ = ["DENSE_POINTS", "PRESETS", "Preset"]
+
+DENSE_POINTS = 4096
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Preset:
     sure : float
         Points that the oracle of the sides gives a value nearer to 1/2 than this, of a range from 0 to 1,
         teach no side.
+    dense : TrainConfig or None
+        Training of a solid from more than `DENSE_POINTS` clean points; `solid` when None.
     """
 
     network: NetworkConfig
@@ -57,6 +61,7 @@ class Preset:
     near: float = 0.95
     spread: tuple[float, float] = (0.15, 1.25)
     sure: float = 0.3
+    dense: TrainConfig | None = None
 
 
 def _presets() -> dict[str, Preset]:
@@ -113,7 +118,9 @@ def _presets() -> dict[str, Preset]:
             replace(solid, steps=600, batch=768, refresh=100),
             replace(shell, steps=400, batch=512, warm=100),
         ),
-        "default": Preset(network, solid, shell),
+        "default": Preset(
+            network, solid, shell, dense=replace(solid, batch=512, anchors=1536, lam=300.0, away=0.1)
+        ),
         "best": Preset(
             NetworkConfig(inputs=3, width=192, depth=12),
             replace(solid, steps=12_000, batch=2048, anchors=1024),

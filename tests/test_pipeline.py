@@ -18,7 +18,7 @@ from ocsdf3d.field import SDF
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.level import QUANTILES
 from ocsdf3d.pipeline import MESH_POINTS, fit, reconstruct
-from ocsdf3d.presets import PRESETS
+from ocsdf3d.presets import DENSE_POINTS, PRESETS
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import Sides
 
@@ -168,6 +168,24 @@ def test_a_preset_of_ones_own(tiny: str) -> None:
     assert sdf.history["steps"] == 40
     assert sdf.settings["preset"] == "own"
     assert fit(ball(), preset=tiny).settings["preset"] == tiny
+
+
+def test_dense_clean_clouds_train_as_the_preset_says(tiny: str) -> None:
+    small = PRESETS[tiny]
+    brief, longer = (dataclasses.replace(small.solid, steps=steps, batch=64) for steps in (3, 5))
+    own = dataclasses.replace(small, solid=brief, dense=longer)
+    mesh, dense = trimesh.creation.icosphere(3), DENSE_POINTS + 1
+    assert fit(mesh, preset=own, points=DENSE_POINTS).history["steps"] == 3
+    found = fit(mesh, preset=own, points=dense, lam=7.0)
+    assert found.history["steps"] == 5
+    assert found.settings["train"]["lam"] == 7.0
+    assert fit(mesh, preset=dataclasses.replace(own, dense=None), points=dense).history["steps"] == 3
+    assert fit(mesh, preset=own, points=dense, support="shell").history["steps"] == small.shell.steps
+    normals = ball(dense)
+    rough = normals * (1.0 + 0.02 * np.random.default_rng(0).normal(size=(dense, 1)))
+    noisy = fit(PointCloud(rough, normals), preset=own, support="solid")
+    assert noisy.settings["noise"] > 0.0
+    assert noisy.history["steps"] == 3
 
 
 def test_the_surface_passes_through_the_points(tiny: str, cuboid_points: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from ocsdf3d import analytic
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.pipeline import _moved
@@ -117,6 +118,25 @@ def test_open_sheet_is_a_shell() -> None:
 def test_half_a_sphere_is_a_shell() -> None:
     points = ball(2500)
     assert decide(PointCloud(points[points[:, 2] > 0.0])).support == "shell"  # jump 1.6
+
+
+def test_half_a_dense_sphere_is_a_shell() -> None:
+    """The fields of all points fade around it (mean below 0.1); that of a solved subset does not, 0.13."""
+    points = ball(10_000)
+    found = decide(PointCloud(points[points[:, 2] > 0.0]))
+    assert found.support == "shell"
+    assert "does not fade outside" in found.reason
+
+
+def test_a_dense_plate_is_labelled_by_its_tetrahedra() -> None:
+    """5,000 points, 0.08 thick, spacing 0.04: IoU 0.991; half the field and half its means had 0.966."""
+    size = (2.0, 1.2, 0.08)
+    points = sampled(trimesh.creation.box(size), 5000)
+    inside = find_sides(PointCloud(points), points, "auto", np.random.default_rng(0)).inside
+    assert inside is not None
+    x = np.random.default_rng(1).uniform(-0.5, 0.5, (20_000, 3)) * np.array([2.0, 1.2, 3 * 0.08])
+    true, found = analytic.box(size)(x) < 0.0, inside(x) > 0.5
+    assert (found & true).sum() / (found | true).sum() > 0.98
 
 
 def test_points_all_through_a_volume_are_a_shell() -> None:

@@ -10,7 +10,7 @@ import torch
 import trimesh
 from scipy.spatial import ConvexHull, cKDTree
 
-from ocsdf3d import analytic
+from ocsdf3d import analytic, tetrahedra
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.tetrahedra import (
     CORNERS,
@@ -23,7 +23,7 @@ from ocsdf3d.tetrahedra import (
     taught,
     triangulated,
 )
-from ocsdf3d.winding import FIELDS, DipoleField, bare_fields, local_spacing
+from ocsdf3d.winding import FIELDS, DipoleField, bare_fields, dense_fields, local_spacing
 
 
 def sampled(mesh: trimesh.Trimesh, n: int, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def sampled(mesh: trimesh.Trimesh, n: int, seed: int = 0) -> np.ndarray:
 
 
 def solved(points: np.ndarray) -> list[DipoleField]:
-    return bare_fields(points, np.random.default_rng(0))
+    return bare_fields(points)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,6 +72,27 @@ def test_a_plate_thinner_than_the_spacing_is_filled() -> None:
     plain, read = fields[0](x) > 0.5, labelled(fields, np.random.default_rng(0))(x) > 0.5
     assert iou(read, true) > iou(plain, true) + 0.1
     assert iou(read, true) > 0.75
+
+
+def test_a_thin_plate_is_filled_where_fields_share_their_elements() -> None:
+    """3,000 points, thickness 0.03, spacing 0.04, a quarter of them solved: IoU 0.82; by the field 0.02."""
+    points = sampled(trimesh.creation.box(PLATE), 3000)
+    few = solved(points[:800])
+    fields = dense_fields(points, few[0], labelled(few, np.random.default_rng(0)))
+    x = np.random.default_rng(1).uniform(-0.5, 0.5, (20_000, 3)) * np.array([*PLATE[:2], 3 * PLATE[2]])
+    true = analytic.box(PLATE)(x) < 0.0
+    assert iou(labelled(fields, np.random.default_rng(0))(x) > 0.5, true) > 0.7
+    assert iou(sharpened(fields[0], np.random.default_rng(0))(x) > 0.5, true) < 0.1
+
+
+def test_messages_do_not_depend_on_how_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = solved(sampled(trimesh.creation.icosphere(3), 300))
+    mesh = triangulated(fields[0].points, fields[0].spacing, np.random.default_rng(0))
+    graph = graph_of(fields, mesh, np.random.default_rng(0))
+    whole = taught()(graph)
+    monkeypatch.setattr(tetrahedra, "TOGETHER", len(graph.neighbours) // 3)
+    for one, other in zip(whole, taught()(graph), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_nothing_outside_the_hull_is_inside() -> None:

@@ -33,7 +33,7 @@ from ocsdf3d.bench.random_solids import random_solid
 from ocsdf3d.frame import inliers
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.tetrahedra import Graph, SideNetwork, graph_of, inner_points, labelled, sharpened, triangulated
-from ocsdf3d.winding import Winding, bare_fields, mesh_winding
+from ocsdf3d.winding import SOLVED_POINTS, SUBSET, Winding, bare_fields, dense_fields, mesh_winding
 
 COUNTS = (500, 1024, 2048, 2048, 2048, 3000)  # points of a lesson
 NOISES = (0.0, 0.0, 0.0, 0.0, 0.005, 0.01, 0.02)
@@ -67,7 +67,7 @@ def lesson(seed: tuple[int, int]) -> Lesson | None:
         half = 1.2 * np.abs((points - middle) / size).max(axis=0)
         unit = np.concatenate([unit, rng.uniform(-half, half, (int(STRAYS * count), 3))])
         unit = unit[inliers(unit)]
-    fields = bare_fields(unit, rng)
+    fields = bare_fields(unit)
     mesh = triangulated(unit, fields[0].spacing, rng)
     graph = graph_of(fields, mesh, rng)
     x = inner_points(unit, mesh.simplices, READINGS, rng)
@@ -139,7 +139,10 @@ def measured(network: SideNetwork | None, ledger: Ledger, *, count: int, seed: i
         points = np.unique(surface_points(unit, count, rng)[0], axis=0)
         x = rng.uniform(unit.bounds[0], unit.bounds[1], (queries, 3))
         true = mesh_winding(unit)(x) > 0.5
-        fields = bare_fields(points, rng)
+        few = points if count <= SOLVED_POINTS else points[rng.choice(len(points), SUBSET, replace=False)]
+        fields = bare_fields(few)
+        if len(few) < len(points):
+            fields = dense_fields(points, fields[0], labelled(fields, rng, network))
         readings: dict[str, Winding] = {
             "field": fields[0],
             "sharpened": sharpened(fields[0], rng),
