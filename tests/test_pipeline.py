@@ -174,7 +174,7 @@ def test_dense_clean_clouds_train_as_the_preset_says(tiny: str) -> None:
     small = PRESETS[tiny]
     brief, longer = (dataclasses.replace(small.solid, steps=steps, batch=64) for steps in (3, 5))
     own = dataclasses.replace(small, solid=brief, dense=longer)
-    mesh, dense = trimesh.creation.icosphere(3), DENSE_POINTS + 1
+    mesh, dense = trimesh.creation.icosphere(3), DENSE_POINTS + 400  # strays are left out
     assert fit(mesh, preset=own, points=DENSE_POINTS).history["steps"] == 3
     found = fit(mesh, preset=own, points=dense, lam=7.0)
     assert found.history["steps"] == 5
