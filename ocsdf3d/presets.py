@@ -9,6 +9,13 @@ IoU 0.921, mean |slope − 1| in B 0.30; f held to 0 on the points and to distan
 0.933, 0.940, 0.12. On the rocker arm the distances straight off the points bring 1.29 to 1.26 and 0.968 to
 0.972. λ of 1,000 instead of 300 lifts a CAD part of thin walls from 0.810 to 0.833, 3,000 and a margin of
 0.0025 no further; 12 layers instead of 8 lift it to 0.840 at 1.6 times the time.
+
+`dense`, a camel of 20,000 clean points, seed 0, true sides, 1,000 steps, Chamfer over its floor and IoU:
+1.249 and 0.980 as for sparse clouds; four times the anchors 1.192 and 0.982, half the weight of distances
+1.187 and 0.982 (a sixth 1.193, 2.5 times as much 1.378), λ of 300 1.247 and 0.983; all of them, with two
+thirds of the labels, 1.176 and 0.983 at 1.5 times the time. No help: four times the weight of the samples
+(1.33), a finer pool (1.23, IoU 0.978), 12 layers beside all of them (1.19). Its price is the slope: mean
+|slope − 1| in B of a rocker arm, 20,000 points, seed 1, is 0.17 instead of 0.15.
 """
 
 from __future__ import annotations

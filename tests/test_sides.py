@@ -128,15 +128,15 @@ def test_half_a_dense_sphere_is_a_shell() -> None:
     assert "does not fade outside" in found.reason
 
 
-def test_a_dense_plate_is_labelled_by_its_tetrahedra() -> None:
-    """5,000 points, 0.08 thick, spacing 0.04: IoU 0.991; half the field and half its means had 0.966."""
-    size = (2.0, 1.2, 0.08)
+def test_a_dense_thin_plate_is_a_solid_and_filled() -> None:
+    """5,000 points, 0.05 thick, spacing 0.04: IoU 0.93. The fields of all pass 1/2 across 68 % of them."""
+    size = (2.0, 1.2, 0.05)
     points = sampled(trimesh.creation.box(size), 5000)
     inside = find_sides(PointCloud(points), points, "auto", np.random.default_rng(0)).inside
     assert inside is not None
-    x = np.random.default_rng(1).uniform(-0.5, 0.5, (20_000, 3)) * np.array([2.0, 1.2, 3 * 0.08])
+    x = np.random.default_rng(1).uniform(-0.5, 0.5, (20_000, 3)) * np.array([*size[:2], 3 * size[2]])
     true, found = analytic.box(size)(x) < 0.0, inside(x) > 0.5
-    assert (found & true).sum() / (found | true).sum() > 0.98
+    assert (found & true).sum() / (found | true).sum() > 0.88
 
 
 def test_points_all_through_a_volume_are_a_shell() -> None:
