@@ -36,7 +36,7 @@ _HOME = {  # public name → module that defines it
     "capsule": "analytic",
     "ReadError": "io",
     "WriteError": "io",
-    "CheckpointError": "checkpoint",
+    "CheckpointError": "container",
     "CertificateError": "lipschitz.certificate",
     "EmptyLevelSetError": "surface",
     "ResolutionError": "grid",
@@ -45,7 +45,8 @@ _HOME = {  # public name → module that defines it
 
 if TYPE_CHECKING:  # the same table for type checkers and editors; tests/test_api.py compares the two
     from ocsdf3d.analytic import box, capsule, sphere, torus
-    from ocsdf3d.checkpoint import CheckpointError, load, save
+    from ocsdf3d.checkpoint import load, save
+    from ocsdf3d.container import CheckpointError
     from ocsdf3d.csg import Field
     from ocsdf3d.field import SDF
     from ocsdf3d.geometry import Box, PointCloud

@@ -44,6 +44,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         ("sparse", "grid", "completeness"),
         "complement",
         "volumes",
+        "container",
         ("errorbars", "clearances"),
     ],
     ["surface", "metrics", ("train", "presets", "pools")],

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ocsdf3d import checkpoint
+from ocsdf3d import checkpoint, container
 from ocsdf3d.analytic import Sphere, box, capsule, sphere, torus
 from ocsdf3d.checkpoint import CheckpointError, load, save
 from ocsdf3d.csg import Field
@@ -62,7 +62,7 @@ def rewritten(
 ) -> Path:
     """A forgery: other contents with a checksum that fits."""
     field = metadata["field"] if header is None else json.dumps(header, sort_keys=True)
-    digest = checkpoint._digest(field, tensors)
+    digest = container.digest(field, tensors)
     forged = path.with_name("forged.safetensors")
     save_file(tensors, forged, metadata={**metadata, "field": field, "sha256": digest})
     return forged
@@ -327,7 +327,7 @@ def test_headers_that_are_not_understood(saved: Path) -> None:
         with pytest.raises(CheckpointError, match="the field is not understood"):
             load(rewritten(saved, tensors, metadata, changed))
     for text in ("[]", "3", "{", "[" * 100_000):
-        digest = checkpoint._digest(text, tensors)
+        digest = container.digest(text, tensors)
         save_file(tensors, saved, metadata={**metadata, "field": text, "sha256": digest})
         with pytest.raises(CheckpointError, match="the field is not understood"):
             load(saved)
@@ -372,7 +372,7 @@ def test_a_failed_save_leaves_nothing(small: SDF, tmp_path: Path, monkeypatch: p
         Path(target).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(container, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, small)
     assert list(tmp_path.iterdir()) == []
