@@ -191,10 +191,10 @@ def unseal(path: str | os.PathLike[str], kind: str, newest: int) -> Sealed:
 def _check_format(path: Path, metadata: dict[str, str], kind: str, newest: int) -> None:
     found = metadata.get("format", "")
     other = found.removeprefix(FORMAT)
-    if other not in (found, kind):
+    if found.startswith(FORMAT) and other != kind:
         reader = f": use {READERS[other]}" if other in READERS else ""
         raise CheckpointError(f"{path}: a file of kind {other}, not a {kind} of ocsdf3d{reader}.")
-    if other != kind or kind not in metadata:
+    if found != FORMAT + kind or kind not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not a {kind} of ocsdf3d.")
     version = metadata.get("version", "")
     if not version.isdecimal() or not 1 <= int(version) <= newest:

@@ -1,6 +1,7 @@
 """The same learner for data of any kind: a detector, and what its bounded score proves.
 
-The detector is scikit-learn's kind and needs the extra `oneclass`; certificates from scores need NumPy alone.
+The detector is scikit-learn's kind and needs the extra `oneclass`, as does its file; certificates from scores
+need NumPy alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from ocsdf3d.oneclass.certificate import Rates, auroc, certified_auroc, certifie
 
 if TYPE_CHECKING:
     from ocsdf3d.oneclass.attack import attacked_scores
+    from ocsdf3d.oneclass.checkpoint import load, save
     from ocsdf3d.oneclass.estimator import OneClassSDF
 
 __all__ = [
@@ -20,11 +22,15 @@ __all__ = [
     "auroc",
     "certified_auroc",
     "certified_rates",
+    "load",
+    "save",
 ]
 
 _LEARNING = {
     "OneClassSDF": "estimator",
     "attacked_scores": "attack",
+    "load": "checkpoint",
+    "save": "checkpoint",
 }  # name → module
 
 if not TYPE_CHECKING:
