@@ -71,6 +71,7 @@ INSIDE_FUNCTIONS = {
     "pymeshlab": set(),
     "CGAL": set(),
     "implicitlab": set(),
+    "pyod": set(),
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "misc", "common"}
 TOP_LEVEL = {"README.md", "pyproject.toml", "ocsdf3d", "tests", "examples", "assets"}

@@ -1,4 +1,4 @@
-"""A call in a process of its own, under a time limit: what crashes or hangs there is an answer here.
+"""A call in a process of its own, under a time limit, and what it holds: a crash there is an answer here.
 
 Compiled libraries end their process when they fail, and some never come back; neither may take a table of
 hours along.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -66,6 +68,29 @@ def call_apart(function: Callable[..., Any], *arguments: object, limit: float) -
     if missing:
         raise ImportError(error)
     return Outcome(value, error, time.perf_counter() - start)
+
+
+def begun_peak() -> float:
+    """Memory held now [MB]; from here on `peak` counts anew, where the system can do that (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return peak()
+
+
+def peak() -> float:
+    """Largest resident set so far [MB].
+
+    Linux keeps `ru_maxrss` over fork and exec, so that a child begins at its parent's peak; `VmHWM` is the
+    same figure of this program alone.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _work(sender: Connection, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:

@@ -28,7 +28,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +38,7 @@ import trimesh
 from ocsdf3d import __version__
 from ocsdf3d.analytic import box, capsule, sphere, torus
 from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, proof_checks, say, threads
+from ocsdf3d.bench.isolation import begun_peak, peak
 from ocsdf3d.bench.proof_checks import Row, Subject, Timed, capped
 from ocsdf3d.bench.protocols.solids import closed_shapes, sample_surface
 from ocsdf3d.certified import Certified
@@ -245,27 +245,9 @@ def print_memory(file: str, device: str, resolution: int) -> None:
     field = load(file, device)
     field(field.box.center[None])
     sphere().mesh(16)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: the peak is now what is held
-    before = _peak()
+    before = begun_peak()
     field.mesh(resolution)
-    print(json.dumps([before, _peak()]))
-
-
-def _peak() -> float:
-    """Largest resident set so far [MB].
-
-    Linux keeps `ru_maxrss` over fork and exec, so that a child begins at its parent's peak; `VmHWM` is the
-    same figure of this program alone.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        import resource
-
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    print(json.dumps([before, peak()]))
 
 
 # ----------------------------------------------------------------------------------------------- tables
