@@ -79,11 +79,11 @@ def positive(text: str) -> float:
     return value
 
 
-def add_seed(parser: argparse.ArgumentParser) -> None:
-    """Add `--seed`."""
+def add_seed(parser: argparse.ArgumentParser, most: int = 2**63 - 1) -> None:
+    """Add `--seed`, from 0 to `most`."""
     parser.add_argument(
         "--seed",
-        type=whole(0, 2**63 - 1),
+        type=whole(0, most),
         default=0,
         metavar="N",
         help="seed of every random draw; same seed on the CPU, same result (default: %(default)s)",

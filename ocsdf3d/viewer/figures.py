@@ -17,7 +17,7 @@ from ocsdf3d.viewer.views import AXES, UPS
 if TYPE_CHECKING:  # the stage loads VTK, which most figures do without
     from ocsdf3d.viewer.stage import Stage
 
-__all__ = ["curves_figure", "slice_figure", "turntable"]
+__all__ = ["certificate_figure", "curves_figure", "slice_figure", "turntable"]
 
 NODES = 400  # of a slice along its longer side
 POINTS = PALETTE["cloud"][0]
@@ -29,6 +29,12 @@ SHOWN = {  # curve → title and whether its axis is logarithmic
     "gradient_norm": ("mean ‖∇f‖", False),
     "margin": ("margin m", True),
     "lam": ("weight λ", True),
+}
+BOUNDS = {  # column → what the legend calls it, its colour and its line
+    "certified_auroc": ("AUROC, proved at least", PALETTE["cloud"][0], "-"),
+    "attacked_auroc": ("AUROC, attack found", PALETTE["cloud"][0], ":"),
+    "certified_tpr": ("normal rows accepted, proved at least", PALETTE["cloud"][2], "-"),
+    "certified_fpr": ("anomalies accepted, proved at most", PALETTE["cloud"][1], "-"),
 }
 
 
@@ -117,6 +123,49 @@ def curves_figure(history: Mapping[str, Any], title: str = "") -> bytes:
         if logarithmic:
             axis.set_yscale("log")
     figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def certificate_figure(
+    radii: ArrayLike, curves: Mapping[str, ArrayLike], *, clean: float, title: str = ""
+) -> bytes:
+    """Return a PNG of what is proved of a detector over the radius of an attack.
+
+    Parameters
+    ----------
+    radii : (k,) array_like
+        ε [standard deviations].
+    curves : mapping of (k,) array_like
+        Keys of `BOUNDS`; those that are not there are not drawn.
+    clean : float
+        AUROC without an attack, drawn as a level.
+    title : str
+        Above the picture.
+
+    Raises
+    ------
+    ValueError
+        A curve that is not of the length of `radii`.
+    """
+    order = np.argsort(np.asarray(radii, np.float64))
+    x = np.asarray(radii, np.float64)[order]
+    figure, axes = _figure(1, (6.4, 4.2))
+    axis = axes[0]
+    axis.axhline(clean, color="#888888", linewidth=1.0, linestyle="--", label="AUROC, no attack")
+    for name, (label, color, line) in BOUNDS.items():
+        if name not in curves:
+            continue
+        values = np.asarray(curves[name], np.float64)
+        if values.shape != x.shape:
+            raise ValueError(f"`curves`: {name} has the shape {values.shape}, `radii` {x.shape}.")
+        marker = "." if len(x) <= 30 else ""
+        axis.plot(x, values[order], line, color=color, marker=marker, linewidth=1.5, label=label)
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_xlabel("radius ε of the attack, l2 [standard deviations]")
+    axis.set_ylabel("share")
+    axis.set_title(title, fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     return _png(figure)
 
 
