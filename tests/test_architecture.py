@@ -52,7 +52,10 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
     [("analytic", "checkpoint", "viewer", "pipeline", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],
 ]
-NOT_IMPORTED = {"cli": {"__main__"}, "bench": {"cli.bench"}}  # module → the only others that may import it
+NOT_IMPORTED = {
+    "cli": {"__main__"},
+    "bench": {"cli.bench", "cli.oneclass.bench"},
+}  # module → the only others that may import it
 LEARNING_ONLY = {"oneclass", "images"}  # these use the learner, not the geometry of surfaces
 LEARNING_ROWS = 3  # rows 0, 1 and 2 …
 NOT_LEARNING = {"io", "grid", "surface", "viewer"}  # … less these

@@ -433,6 +433,44 @@ def test_one_kind_of_row_is_not_judged(
     assert "no row of 'y' is 1" in refused(capsys, "certify", detector, table, "--label", "y")
 
 
+# --- bench
+
+
+@pytest.mark.parametrize("protocol", ["ad", "oc"])
+def test_bench_hands_on_what_it_is_asked(
+    protocol: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["bench", protocol, "--data", folder, "--tables", "judge", "--methods", "knn", "--out", tmp_path]
+    found = said(capsys, *argv, "--seeds", 3)
+    assert 0.9 < found["methods"]["knn"]["auroc"] <= 1.0
+    assert found["methods"]["knn"]["rank"] == 1.0
+    ledger = tmp_path / f"{protocol}.csv"
+    with open(ledger, newline="") as stream:
+        assert [(row["seed"], row["learn"]) for row in csv.DictReader(stream)] == [("3", "10000")]
+    assert run(*argv, "--seeds", 3, "--learn", 40) == 0
+    assert "knn" in capsys.readouterr().out
+    assert len(ledger.read_text().splitlines()) == 3
+    assert run(*argv, "--seeds", 4, "--fresh", "-q") == 0
+    with open(ledger, newline="") as stream:
+        assert [row["seed"] for row in csv.DictReader(stream)] == ["4"]
+
+
+def test_bench_names_what_it_does_not_know(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["bench", "ad", "--data", folder, "--out", tmp_path]
+    assert "--methods: no oracle; there are ocsdf3d, " in refused(capsys, *argv, "--methods", "oracle")
+    assert "no table moon" in refused(capsys, *argv, "--tables", "moon")
+
+
+def test_bench_words_are_those_of_the_library() -> None:
+    from ocsdf3d.bench import tables
+    from ocsdf3d.cli.oneclass import bench
+
+    assert tables.LEARN == bench.LEARN
+    assert set(tables.PROTOCOLS) == set(bench.TABLES)
+
+
 # --- the parser
 
 

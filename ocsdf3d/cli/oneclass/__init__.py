@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..options import Parser
-from . import certify, fit, score
+from . import bench, certify, fit, score
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -18,5 +18,5 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         " given size can change. Radii are in standard deviations of the columns of the rows learnt.",
     )
     steps = parser.add_subparsers(title="steps", metavar="STEP", required=True, parser_class=Parser)
-    for step in (fit, score, certify):
+    for step in (fit, score, certify, bench):
         step.add_parser(steps)
