@@ -37,6 +37,7 @@ from ocsdf3d.lipschitz.certificate import Certificate, issue, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.certificate import certified_auroc
 from ocsdf3d.oneclass.columns import Columns
+from ocsdf3d.oneclass.margin import spacing_margin
 from ocsdf3d.train import Surface, TrainConfig, learn
 
 __all__ = ["PRESETS", "OneClassSDF"]
@@ -48,13 +49,13 @@ SPAN = (
     5.0  # half the side of B, the hypercube of the negatives [standard deviations]; rows beyond stay normal
 )
 ROWS = 4096  # scored at once
-MARGIN = 0.2  # m, in standard deviations of a column
+EPOCH = 15  # steps that an epoch of the paper's preset has at least
 
 _WALK = WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True)
 PRESETS = {
     "fast": TrainConfig(steps=150, batch=128, lam=1.0, lam_start=1.0, warm=50, walk=_WALK),
     "default": TrainConfig(steps=300, batch=256, lam=1.0, lam_start=1.0, warm=100, walk=_WALK),
-    # The paper's tabular setting, but for its 40 epochs: 4,000 steps here.
+    # The paper's tabular setting: 40 epochs, the first 5 without walks, but 4,000 steps at most.
     "paper": TrainConfig(
         steps=4000,
         batch=128,
@@ -80,7 +81,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     Parameters
     ----------
     margin : float or "auto"
-        m [standard deviations]: normals are to score above it, negatives below −m; `MARGIN` for "auto".
+        m [standard deviations]: normals are to score above it, negatives below −m; "auto" takes it from
+        the spacing of the rows, see `oneclass.margin`.
     lam : float or "auto"
         λ, weight of the hinge at the end of training; the preset's for "auto". A small one gives a smooth
         score that outliers among the rows bend little, a large one follows fine structure, see Notes.
@@ -101,6 +103,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     ----------
     mean_, scale_ : (d,) arrays
         Of the standardisation; a constant column has scale 1.
+    margin_ : float
+        m that was used [standard deviations].
     offset_ : float
         Scores of at least this are inliers.
     certificate_ : Certificate
@@ -168,12 +172,14 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         device = resolve_device(self.device)
         self.columns_ = Columns.of(X)
         rows: Floats = self._validated(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
         self.mean_ = rows.mean(axis=0)
         spread = rows.std(axis=0)
         # a constant column may have a tiny deviation by rounding
         self.scale_ = np.where(spread > 1e-12 * (1.0 + np.abs(self.mean_)), spread, 1.0)
         standard = (rows - self.mean_) / self.scale_
+        self.margin_ = spacing_margin(standard, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
         self.unit_ = float(np.sqrt(standard.shape[1]))
         data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
@@ -189,7 +195,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         history = learn(
             network,
             Surface(data, seeds, generator),
-            self._config(),
+            self._config(len(rows)),
             -upper,
             upper,
             generator,
@@ -233,8 +239,9 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         the score of the row, and for that of where it may have gone.
         """
         self._verified()
-        values = np.abs(self.decision_function(X))
-        reserve = self.rounding(X) + self.rounding(X, values)
+        standard = self.standardised(X)
+        values = np.abs(self._scores(standard) - self.offset_)
+        reserve = self._rounding(standard, 0.0) + self._rounding(standard, values)
         return np.maximum(values - reserve, 0.0) / self.certificate_.lipschitz
 
     def certify(self, X: Any, y: ArrayLike, radii: ArrayLike) -> Floats:
@@ -256,20 +263,20 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         """
         self._verified()
         labels = self.labels_of(X, y)
-        scores = self.score_samples(X)
+        standard = self.standardised(X)
+        scores = self._scores(standard)
         return certified_auroc(
             scores[labels == 1],
             scores[labels == -1],
             radii,
             lipschitz=self.certificate_.lipschitz,
             # of a score before the attack, and after it
-            rounding=2.0 * float(self.rounding(X, np.max(radii, initial=0.0)).max()),
+            rounding=2.0 * float(self._rounding(standard, np.max(radii, initial=0.0)).max()),
         )
 
     def rounding(self, X: Any, moved: ArrayLike = 0.0) -> Floats:
         """Return ε, (n,): how wrong computed scores may be of rows moved by as much [standard deviations]."""
-        lengths = (np.linalg.norm(self.standardised(X), axis=1) + moved) / self.unit_
-        return self.unit_ * np.array([self.certificate_.rounding_at(float(length)) for length in lengths])
+        return self._rounding(self.standardised(X), moved)
 
     def standardised(self, X: Any) -> Floats:
         """Return (X − `mean_`) / `scale_`, (n, d): the space of scores and radii [standard deviations]."""
@@ -314,12 +321,17 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         rows = validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
         return np.asarray(rows, np.float64)
 
-    def _config(self) -> TrainConfig:
+    def _config(self, rows: int) -> TrainConfig:
         """The preset with its margin in the units of the network, and what else was asked for."""
         preset = PRESETS[self.preset]
-        margin = (MARGIN if self.margin == "auto" else float(self.margin)) / self.unit_
+        margin = self.margin_ / self.unit_
         lam = preset.lam if self.lam == "auto" else float(self.lam)
-        steps = preset.steps if self.steps == "auto" else int(self.steps)
+        steps, warm = preset.steps, preset.warm
+        if self.preset == "paper":
+            epoch = max(EPOCH, -(-rows // preset.batch))
+            steps, warm = (min(most, epochs * epoch) for most, epochs in ((steps, 40), (warm, 5)))
+        if self.steps != "auto":
+            steps = int(self.steps)
         return replace(
             preset,
             margin=margin,
@@ -327,7 +339,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             lam=lam,
             lam_start=min(lam, preset.lam_start),
             steps=steps,
+            warm=warm,
         )
+
+    def _rounding(self, standard: Floats, moved: ArrayLike) -> Floats:
+        lengths = (np.linalg.norm(standard, axis=1) + moved) / self.unit_
+        return self.unit_ * np.array([self.certificate_.rounding_at(float(length)) for length in lengths])
 
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
