@@ -455,11 +455,34 @@ def test_bench_hands_on_what_it_is_asked(
         assert [row["seed"] for row in csv.DictReader(stream)] == ["4"]
 
 
+def test_bench_of_speed_hands_on_what_it_is_asked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ocsdf3d.bench import throughput
+    from ocsdf3d.bench.tables import Report
+
+    asked: list[tuple[object, ...]] = []
+
+    def run(paths: list[Path], methods: tuple[str, ...], out: Path, *, seed: int, fresh: bool) -> Report:
+        asked.append(([path.stem for path in paths], methods, out, seed, fresh))
+        return Report("a table", {})
+
+    monkeypatch.setattr(throughput, "run", run)
+    argv = ["oneclass", "bench", "speed", "--data", folder, "--out", tmp_path, "--tables", "judge"]
+    assert main([*map(str, argv), "--methods", "knn", "--seed", "7", "--fresh"]) == 0
+    assert main([*map(str, argv)]) == 0
+    assert asked == [
+        (["judge"], ("knn",), tmp_path, 7, True),
+        (["judge"], throughput.METHODS, tmp_path, 0, False),
+    ]
+    assert "a table" in capsys.readouterr().out
+
+
 def test_bench_names_what_it_does_not_know(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["bench", "ad", "--data", folder, "--out", tmp_path]
-    assert "--methods: no oracle; there are ocsdf3d, " in refused(capsys, *argv, "--methods", "oracle")
+    assert "no detector oracle; there are ocsdf3d, " in refused(capsys, *argv, "--methods", "oracle")
     assert "no table moon" in refused(capsys, *argv, "--tables", "moon")
 
 

@@ -26,26 +26,25 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True, parser_class=Parser)
     for protocol in TABLES:
         _add_tables(benches, protocol)
+    _add_speed(benches)
 
 
-def _add_tables(benches: argparse._SubParsersAction[Any], protocol: str) -> None:
+def _add_speed(benches: argparse._SubParsersAction[Any]) -> None:
     parser = benches.add_parser(
-        protocol,
-        help=TABLES[protocol],
-        description=f"AUROC of {TABLES[protocol]}. Labels judge and choose no setting. Rows that are already"
-        " in the output folder's ledger are not measured again.",
+        "speed",
+        help="time and memory on large and wide tables",
+        description="Seconds of learning, rows scored a second and memory, each detector in a process of its"
+        " own. Rows that are already in the output folder's ledger are not measured again.",
     )
+    _add_common(parser, tables="http musk", methods="ocsdf3d iforest knn lof")
+    parser.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="(default: %(default)s)")
+    parser.set_defaults(run=_run_speed)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, tables: str, methods: str) -> None:
     add = parser.add_argument
-    add("--tables", nargs="+", metavar="NAME", help="names of NPZ files (default: those of the paper)")
-    add("--methods", nargs="+", metavar="NAME", help="who takes part (default: all that are installed)")
-    add("--seeds", nargs="+", type=whole(0, 2**31), default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
-    add(
-        "--learn",
-        type=whole(0),
-        default=LEARN,
-        metavar="N",
-        help="most rows to learn from, 0 for all (default: %(default)s)",
-    )
+    add("--tables", nargs="+", metavar="NAME", help=f"names of NPZ files (default: {tables})")
+    add("--methods", nargs="+", metavar="NAME", help=f"who takes part (default: {methods})")
     add("--data", type=Path, metavar="DIR", help="folder of NPZ with X, y (default: OCSDF3D_DATA/tabular)")
     add(
         "--out",
@@ -56,23 +55,37 @@ def _add_tables(benches: argparse._SubParsersAction[Any], protocol: str) -> None
     )
     add("--fresh", action="store_true", help="forget the rows in the output folder (default: go on)")
     add_reporting(parser)
+
+
+def _add_tables(benches: argparse._SubParsersAction[Any], protocol: str) -> None:
+    parser = benches.add_parser(
+        protocol,
+        help=TABLES[protocol],
+        description=f"AUROC of {TABLES[protocol]}. Labels judge and choose no setting. Rows that are already"
+        " in the output folder's ledger are not measured again.",
+    )
+    _add_common(parser, tables="those of the paper", methods="all that are installed but ocsdf3d-paper")
+    add = parser.add_argument
+    add("--seeds", nargs="+", type=whole(0, 2**31), default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
+    add(
+        "--learn",
+        type=whole(0),
+        default=LEARN,
+        metavar="N",
+        help="most rows to learn from, 0 for all (default: %(default)s)",
+    )
     parser.set_defaults(run=_run_tables, protocol=protocol)
 
 
 def _run_tables(args: argparse.Namespace) -> int:
     """Measure what is not in the ledger yet; print the table, or means and ranks as one JSON object."""
-    from ocsdf3d.bench import data_folder, tables
-    from ocsdf3d.bench.detectors import DETECTORS
+    from ocsdf3d.bench import tables
+    from ocsdf3d.bench.detectors import chosen_detectors
 
-    methods = list(dict.fromkeys(args.methods or DETECTORS))
-    unknown = [name for name in methods if name not in DETECTORS]
-    if unknown:
-        raise ValueError(f"--methods: no {', '.join(unknown)}; there are {', '.join(DETECTORS)}.")
-    folder = data_folder() / "tabular" if args.data is None else args.data
     report = tables.run(
         args.protocol,
-        tables.tables_of(folder, args.protocol, args.tables),
-        methods,
+        tables.tables_of(_folder(args), args.protocol, args.tables),
+        chosen_detectors(args.methods),
         args.out,
         seeds=list(dict.fromkeys(args.seeds)),
         learn=args.learn,
@@ -81,3 +94,25 @@ def _run_tables(args: argparse.Namespace) -> int:
     standings = {name: {"auroc": mean, "rank": rank} for name, (mean, rank) in report.standings.items()}
     emit({"out": args.out, "methods": standings}, [report.text], as_json=args.json)
     return 0
+
+
+def _run_speed(args: argparse.Namespace) -> int:
+    """Measure what is not in the ledger yet; print the table, or the folder as one JSON object."""
+    from ocsdf3d.bench import tables, throughput
+    from ocsdf3d.bench.detectors import chosen_detectors
+
+    report = throughput.run(
+        tables.tables_of(_folder(args), "ad", args.tables or throughput.TABLES),
+        chosen_detectors(args.methods or throughput.METHODS),
+        args.out,
+        seed=args.seed,
+        fresh=args.fresh,
+    )
+    emit({"out": args.out}, [report.text], as_json=args.json)
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    from ocsdf3d.bench import data_folder
+
+    return data_folder() / "tabular" if args.data is None else Path(args.data)
