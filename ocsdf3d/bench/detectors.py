@@ -23,12 +23,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DETECTORS", "OURS", "PAPER", "Judged", "chosen_detectors", "judged"]
+__all__ = ["DETECTORS", "FINE", "OURS", "PAPER", "Judged", "chosen_detectors", "judged"]
 
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats, bool, int], "Judged"]
 
-OURS, PAPER = "ocsdf3d", "ocsdf3d-paper"
+OURS, FINE, PAPER = "ocsdf3d", "ocsdf3d-fine", "ocsdf3d-paper"
 NEIGHBOURS = 5  # of kNN: pyod's default, the distance to the last of them
 
 
@@ -72,7 +72,8 @@ def chosen_detectors(names: Sequence[str] | None) -> tuple[str, ...]:
         A name that is unknown.
     """
     if names is None:
-        return tuple(n for n, (_, library, _) in DETECTORS.items() if find_spec(library) and n != PAPER)
+        there = (name for name, (_, library, _) in DETECTORS.items() if find_spec(library))
+        return tuple(name for name in there if name not in (FINE, PAPER))
     unknown = [name for name in names if name not in DETECTORS]
     if unknown:
         raise ValueError(f"no detector {', '.join(unknown)}; there are {', '.join(DETECTORS)}.")
@@ -162,6 +163,7 @@ def _timed(fit: Callable[[], object], score: Callable[[], object]) -> Judged:
 # name → how, what it needs, and whether the seed changes anything
 DETECTORS: dict[str, tuple[Rule, str, bool]] = {
     OURS: (_ours("default"), "sklearn", True),
+    FINE: (_ours("fine"), "sklearn", True),
     PAPER: (_ours("paper"), "sklearn", True),
     "iforest": (_iforest, "sklearn", True),
     "ocsvm": (_ocsvm, "sklearn", False),

@@ -64,7 +64,7 @@ def _add_tables(benches: argparse._SubParsersAction[Any], protocol: str) -> None
         description=f"AUROC of {TABLES[protocol]}. Labels judge and choose no setting. Rows that are already"
         " in the output folder's ledger are not measured again.",
     )
-    _add_common(parser, tables="those of the paper", methods="all that are installed but ocsdf3d-paper")
+    _add_common(parser, tables="those of the paper", methods="all that are installed, of ours the first")
     add = parser.add_argument
     add("--seeds", nargs="+", type=whole(0, 2**31), default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     add(

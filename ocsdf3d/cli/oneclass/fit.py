@@ -13,7 +13,7 @@ from ..options import add_device, add_reporting, add_seed, number, positive, who
 from ..progress import Progress
 from . import given
 
-PRESETS = ("fast", "default", "paper")
+PRESETS = ("fast", "default", "fine", "paper")
 
 
 def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
@@ -64,7 +64,7 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         "--preset",
         choices=PRESETS,
         default="default",
-        help="network, optimiser and schedule (default: %(default)s)",
+        help="network and schedule: fine for clean rows with holes and gaps (default: %(default)s)",
     )
     parser.add_argument(
         "--contamination",
