@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocsdf3d.oneclass.certificate import Rates, auroc, certified_auroc, certified_rates
+from ocsdf3d.oneclass.toy import TOYS, toy_samples
 
 if TYPE_CHECKING:
     from ocsdf3d.oneclass.attack import attacked_scores
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "OneClassSDF",
     "Rates",
+    "TOYS",
     "attacked_scores",
     "auroc",
     "certified_auroc",
     "certified_rates",
     "load",
     "save",
+    "toy_samples",
 ]
 
 _LEARNING = {
