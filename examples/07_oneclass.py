@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     rows = toy_samples("two_moons", 2000, rng)
     settings = {"preset": "fast", "steps": 300} if args.fast else {"steps": 1500}
-    # a small margin and a large λ follow fine structure; the defaults are for tables with odd rows in them
-    detector = OneClassSDF(0.05, lam=100.0, random_state=0, **settings).fit(rows)
+    # a small margin and a large λ follow fine structure; the defaults expect odd rows among those to learn
+    detector = OneClassSDF(0.05, lam=1000.0, random_state=0, **settings).fit(rows)
 
     asked = np.concatenate([toy_samples("two_moons", 60, rng), rng.uniform(-HALF, HALF, (60, 2))])
     verdicts, radii = detector.predict(asked), detector.certified_radius(asked)

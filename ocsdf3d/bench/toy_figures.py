@@ -64,7 +64,7 @@ class Map:
         """Read what `save` wrote."""
         with np.load(path) as file:
             found: dict[str, Any] = {name: file[name].astype(np.float64) for name in file.files}
-        return cls(**{k: v if v.ndim else float(v) for k, v in found.items()})
+        return cls(**found | {name: float(found[name]) for name in ("half", "slope")})
 
 
 def window(name: str) -> float:

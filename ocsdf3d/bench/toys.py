@@ -7,8 +7,9 @@ far away that any method knows them.
 
 One setting for all sets, and no label chooses it. `ocsdf3d` is the detector's default, meant for tables with
 outliers among the rows; `ocsdf3d fine` has the paper's margin and λ, 0.05 and 100, for rows that are clean;
-`ocsdf3d paper` its network and optimiser as well. `cross-entropy` is the conventional network of tables 1 and
-8: it learns the data against Q_t of the trained `ocsdf3d fine`, see `oneclass/conventional.py`.
+`ocsdf3d finest` ten times that λ; `ocsdf3d paper` has the paper's network and optimiser as well.
+`cross-entropy` is the conventional network of tables 1 and 8: it learns the data against Q_t of the trained
+`ocsdf3d fine`, see `oneclass/conventional.py`.
 
 References
 ----------
@@ -43,6 +44,7 @@ FINE = "ocsdf3d fine"
 OURS: dict[str, dict[str, Any]] = {
     "ocsdf3d": {},
     FINE: {"margin": 0.05, "lam": 100.0, "steps": 1500},
+    "ocsdf3d finest": {"margin": 0.05, "lam": 1000.0, "steps": 1500},
     "ocsdf3d paper": {"preset": "paper", "margin": 0.05},
 }
 CONVENTIONAL = "cross-entropy"
