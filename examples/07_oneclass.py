@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> int:
 
     rng = np.random.default_rng(0)
     rows = toy_samples("two_moons", 2000, rng)
-    settings = {"preset": "fast", "steps": 300} if args.fast else {"steps": 1500}
-    # a small margin and a large λ follow fine structure; the defaults expect odd rows among those to learn
-    detector = OneClassSDF(0.05, lam=1000.0, random_state=0, **settings).fit(rows)
+    settings = {"preset": "fast", "lam": 1000.0, "steps": 300} if args.fast else {"preset": "fine"}
+    # the default preset expects odd rows among those to learn, this one does not
+    detector = OneClassSDF(random_state=0, **settings).fit(rows)
 
     asked = np.concatenate([toy_samples("two_moons", 60, rng), rng.uniform(-HALF, HALF, (60, 2))])
     verdicts, radii = detector.predict(asked), detector.certified_radius(asked)

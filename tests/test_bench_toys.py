@@ -17,7 +17,7 @@ from ocsdf3d.bench.toy_figures import Map, draw_histograms, draw_maps, window
 
 SMALL: dict[str, Any] = {"points": 300, "samples": 200, "steps": 40, "seeds": [0]}
 QUICK = {name: {"preset": "fast", "steps": 60} for name in toys.OURS}
-QUICK[toys.FINE] |= {"margin": 0.05, "lam": 100.0}
+QUICK[toys.WALKER] |= {"margin": 0.05, "lam": 100.0}
 
 
 @pytest.fixture(scope="module")
