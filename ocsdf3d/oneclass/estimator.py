@@ -49,6 +49,7 @@ SPAN = (
     5.0  # half the side of B, the hypercube of the negatives [standard deviations]; rows beyond stay normal
 )
 ROWS = 4096  # scored at once
+BROKEN = 0.1  # share of the negatives that differ from the rows in constant columns
 EPOCH = 15  # steps that an epoch of the paper's preset has at least
 
 _WALK = WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True)
@@ -180,7 +181,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         self.mean_ = rows.mean(axis=0)
         spread = rows.std(axis=0)
         # a constant column may have a tiny deviation by rounding
-        self.scale_ = np.where(spread > 1e-12 * (1.0 + np.abs(self.mean_)), spread, 1.0)
+        varies = spread > 1e-12 * (1.0 + np.abs(self.mean_))
+        self.scale_ = np.where(varies, spread, 1.0)
         standard = (rows - self.mean_) / self.scale_
         self.margin_ = spacing_margin(standard, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
@@ -189,9 +191,13 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         generator = torch.Generator(device=device).manual_seed(seed)
         upper = torch.full((data.shape[1],), SPAN / self.unit_, device=device)
 
+        constant = torch.as_tensor(~varies, device=device)
+
         def seeds(count: int) -> torch.Tensor:
-            draw = torch.rand((count, len(upper)), generator=generator, device=device)
-            return (2.0 * draw - 1.0) * upper
+            draw = torch.rand((count, len(upper) + 1), generator=generator, device=device)
+            # a column that is constant would tell all other negatives from the rows: nothing else is learnt
+            alike = constant & (draw[:, -1:] > BROKEN)
+            return torch.where(alike, 0.0, (2.0 * draw[:, :-1] - 1.0) * upper)
 
         shape = NetworkConfig(inputs=data.shape[1], **NETWORKS[self.preset])
         network = LipschitzNetwork(shape, torch.Generator().manual_seed(seed)).to(device)
