@@ -24,7 +24,7 @@ from typing import Protocol
 import torch
 
 from ocsdf3d.complement import WalkConfig, walk
-from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.network import Network
 from ocsdf3d.lipschitz.stiefel import SpectralSteps
 from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.loss import hkr, misfit
@@ -278,7 +278,7 @@ class History:
 class _RMSprop:
     """RMSprop with Keras's defaults behind the interface of `SpectralSteps`."""
 
-    def __init__(self, network: LipschitzNetwork, rate: float) -> None:
+    def __init__(self, network: Network, rate: float) -> None:
         self.network, self.rate = network, rate
         self.optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.9, eps=1e-7)
 
@@ -290,7 +290,7 @@ class _RMSprop:
 
 
 def learn(
-    network: LipschitzNetwork,
+    network: Network,
     source: Source,
     config: TrainConfig,
     lower: torch.Tensor,
@@ -306,7 +306,7 @@ def learn(
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         On its device.
     source : Source
         Batches, on the same device.
@@ -361,7 +361,7 @@ def learn(
 
 
 def _descend(
-    network: LipschitzNetwork,
+    network: Network,
     config: TrainConfig,
     batch: list[torch.Tensor],
     height: float,
@@ -395,7 +395,7 @@ def _descend(
 
 
 def _figures(
-    network: LipschitzNetwork,
+    network: Network,
     loss: torch.Tensor,
     inside: torch.Tensor,
     outside: torch.Tensor,

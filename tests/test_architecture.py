@@ -28,6 +28,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
             "lipschitz.activations",
             "lipschitz.layers",
             "lipschitz.network",
+            "lipschitz.convolution",
             "lipschitz.workers",
             "lipschitz.stiefel",
             "lipschitz.bound",

@@ -12,11 +12,15 @@ Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.5 (|fl(A
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
-from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.network import Network
 
 __all__ = ["certify", "lipschitz_bound", "norm_bound"]
+
+Any1Lipschitz = TypeVar("Any1Lipschitz", bound=Network)
 
 UNIT_ROUNDOFF = 2.0**-53
 UNDERFLOW = 2.0**-1022  # a float64 product below this may be anything between 0 and this
@@ -60,34 +64,34 @@ def norm_bound(matrix: torch.Tensor) -> float:
     return min(frobenius, gershgorin) ** 0.5 * (1.0 + 8.0 * UNIT_ROUNDOFF)
 
 
-def lipschitz_bound(network: LipschitzNetwork) -> float:
+def lipschitz_bound(network: Network) -> float:
     """Return an upper bound L of the Lipschitz constant of a network's effective weights, real arithmetic.
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         Of any constraint; for Björck networks the projected weights are bounded, not the free ones.
     """
-    entry, square, head = network.weights()
-    bound = norm_bound(entry) * norm_bound(head[None])
-    for weight in square:
-        bound *= norm_bound(weight)
-    return bound * (1.0 + 2.0 * (len(square) + 2) * UNIT_ROUNDOFF)
+    layers = network.layers()
+    bound = 1.0
+    for layer in layers:
+        bound *= norm_bound(layer.weight)
+    return bound * (1.0 + 2.0 * (len(layers) + 1) * UNIT_ROUNDOFF)
 
 
 @torch.no_grad()
-def certify(network: LipschitzNetwork) -> tuple[LipschitzNetwork, float]:
+def certify(network: Any1Lipschitz) -> tuple[Any1Lipschitz, float]:
     """Return a baked copy, every layer proved to have norm at most 1, and the re-verified bound L ≤ 1.
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         As training left it, interrupted or not.
 
     Returns
     -------
-    network : LipschitzNetwork
-        Each matrix divided by its bound when that exceeds 1, rounded, and bounded again.
+    network : Network
+        Of the same kind: each matrix divided by its bound when that exceeds 1, rounded, and bounded again.
     lipschitz : float
         L ≤ 1 of the copy.
 
@@ -97,13 +101,13 @@ def certify(network: LipschitzNetwork) -> tuple[LipschitzNetwork, float]:
         When weights are not finite, so that nothing can be proved.
     """
     baked = network.bake()
-    if not bool(torch.isfinite(baked.biases).all() & torch.isfinite(baked.offset)):
+    layers = baked.layers()
+    if not all(bool(torch.isfinite(layer.bias).all()) for layer in layers):
         raise ArithmeticError(
             "the network has non-finite biases, so its values mean nothing; train with lower rates."
         )
-    for matrix in (baked.entry, *baked.square, baked.head):
-        rows = matrix if matrix.ndim == 2 else matrix[None]
-        shrink = 1.0
+    for layer in layers:
+        rows, shrink = layer.weight, 1.0
         while (bound := norm_bound(rows)) > 1.0:
             if bound == float("inf"):
                 raise ArithmeticError(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 
 from ocsdf3d.lipschitz.bound import lipschitz_bound, norm_bound
-from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.network import Network
 
 __all__ = ["Certificate", "CertificateError", "issue", "rounding_bound", "verify", "weights_hash"]
 
@@ -78,7 +78,7 @@ class Certificate:
         return self.rounding * max(1.0, radius / self.radius)
 
 
-def weights_hash(network: LipschitzNetwork) -> str:
+def weights_hash(network: Network) -> str:
     """Return the SHA-256 of everything that decides the values of a network."""
     sha = hashlib.sha256(repr(network.config).encode())
     for name, value in sorted(network.state_dict().items()):
@@ -87,12 +87,12 @@ def weights_hash(network: LipschitzNetwork) -> str:
     return sha.hexdigest()
 
 
-def rounding_bound(network: LipschitzNetwork, radius: float) -> tuple[float, float]:
+def rounding_bound(network: Network, radius: float) -> tuple[float, float]:
     """Return upper bounds of |f̂(x) − f(x)| and |f(x)| for all ‖x‖ ≤ `radius`, for any order of summation.
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         In float32 or float64, the arithmetic that is bounded. x arrives in float64 and is rounded to it.
     radius : float
         In the unit frame.
@@ -100,36 +100,41 @@ def rounding_bound(network: LipschitzNetwork, radius: float) -> tuple[float, flo
     Notes
     -----
     One layer with k inputs errs by at most γ(|W||x̂| + |b|) in each channel, γ = (k + 2)u / (1 − (k + 2)u),
-    for any order of summation, fused or not; ‖|W||x̂|‖ ≤ ‖|W|‖₂‖x̂‖ with the proved norm bound. Sorting and
-    absolute values are exact and, like the next layer, do not enlarge what came before (max–min as mean ±
-    half-distance: 6u‖x‖ more). The sum over layers is inflated by 1e-6 for its own rounding.
+    for any order of summation, fused or not; ‖|W||x̂|‖ ≤ ‖|W|‖₂‖x̂‖ with the proved norm bound. Of a layer at p
+    places the same holds for all its outputs together, with ‖b‖√p, since its operator is block diagonal.
+    Sorting and absolute values are exact and, like the next layer, do not enlarge what came before (max–min
+    as mean ± half-distance: 6u‖x‖ more). A norm over k values errs by (k + 2)u of itself and, where squares
+    underflow, by the root of k least normal numbers; a scaled sum by as much of the norm of its terms. The
+    sum over layers is inflated by 1e-6 for its own rounding.
     """
     dtype = network.head.dtype
     if dtype not in ROUNDOFF:
         raise CertificateError(f"not certified: no proof covers arithmetic in {_name(dtype)}; use float64.")
     u = ROUNDOFF[dtype]
     tiny = float(torch.finfo(dtype).tiny)
-    entry, square, head = network.weights()
     size, error = radius, 3.0 * u * radius  # into the unit frame (float64), then to `dtype`
-    for layer, bias in enumerate(network.biases):
-        weight = square[layer - 1] if layer else entry
-        k = weight.shape[1] + 2
-        gamma = k * u / (1.0 - k * u)
-        norm, offset = norm_bound(weight), float(bias.double().norm())
-        sums = norm_bound(weight.abs()) * (size + error) + offset
-        error = norm * error + gamma * sums + k * weight.shape[0] * tiny
+    for layer in network.layers():
+        rows, columns = layer.weight.shape
+        if layer.scale != 1.0:
+            error += u * (size + error)
+        gamma = _gamma(columns + 2, u)
+        norm, offset = norm_bound(layer.weight), float(layer.bias.double().norm()) * layer.places**0.5
+        sums = norm_bound(layer.weight.abs()) * (size + error) + offset
+        error = norm * error + gamma * sums + (columns + 2) * rows * layer.places * tiny
         size = norm * size + offset
-        if network.config.activation == "max_min":
+        if layer.activation == "max_min":
             error += 6.0 * u * (size + error)
-    k = len(head) + 2
-    gamma = k * u / (1.0 - k * u)
-    norm, last = norm_bound(head[None]), abs(float(network.offset))
-    error = norm * error + gamma * (norm * (size + error) + last) + k * tiny
-    return error * (1.0 + 1e-6), (norm * size + last) * (1.0 + 1e-6)
+        if layer.pooled > 1:
+            error += _gamma(layer.pooled + 2, u) * (size + error) + (tiny * rows * layer.places) ** 0.5
+    return error * (1.0 + 1e-6), size * (1.0 + 1e-6)
+
+
+def _gamma(terms: int, u: float) -> float:
+    return terms * u / (1.0 - terms * u)
 
 
 @torch.no_grad()
-def _measured(network: LipschitzNetwork, radius: float) -> float:
+def _measured(network: Network, radius: float) -> float:
     """Return the largest |f̂ − f| over a fixed set of points of the cube inscribed in the ball."""
     draws = torch.Generator().manual_seed(0)
     inputs = network.config.inputs
@@ -140,12 +145,12 @@ def _measured(network: LipschitzNetwork, radius: float) -> float:
     return float((network(x.to(device, dtype)).double() - exact(x.to(device))).abs().max())
 
 
-def issue(network: LipschitzNetwork, radius: float) -> Certificate:
+def issue(network: Network, radius: float) -> Certificate:
     """Return the certificate of a network, computed from its weights.
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         Baked, as `bound.certify` returns it.
     radius : float
         Of the ball of the unit frame in which values are needed.
@@ -178,7 +183,7 @@ def issue(network: LipschitzNetwork, radius: float) -> Certificate:
     )
 
 
-def verify(network: LipschitzNetwork, certificate: Certificate) -> None:
+def verify(network: Network, certificate: Certificate) -> None:
     """Raise unless a certificate speaks of this network and of the arithmetic that is in force.
 
     Raises

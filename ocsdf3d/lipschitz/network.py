@@ -12,9 +12,11 @@ Networks, ICML 2023, section 3.2 and table 6.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ from torch import nn
 from ocsdf3d.lipschitz.activations import ACTIVATIONS
 from ocsdf3d.lipschitz.layers import HalfAbsLayer, bjorck
 
-__all__ = ["LipschitzNetwork", "NetworkConfig"]
+__all__ = ["Layer", "LipschitzNetwork", "Network", "NetworkConfig", "orthogonal"]
 
 # The paper's library runs up to 15 rounds in the graph, from weights that drift. Here the free weights are
 # projected after each optimiser step as well; at an orthogonal matrix one round in the graph already has the
@@ -73,7 +75,7 @@ class NetworkConfig:
             raise ValueError(f"`constraint` must be stiefel or bjorck; got {self.constraint!r}.")
 
 
-def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+def orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
     """Return a random (semi-)orthogonal (rows, columns) float32 matrix, Haar distributed."""
     tall = torch.randn((max(rows, columns), min(rows, columns)), generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(tall)
@@ -81,7 +83,84 @@ def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Te
     return (q if rows >= columns else q.mT).float()
 
 
-class LipschitzNetwork(nn.Module):
+@dataclass(frozen=True)
+class Layer:
+    """One affine layer as proofs see it: a matrix, and what stands between it and the next.
+
+    Attributes
+    ----------
+    weight : (r, c) tensor
+        The stored matrix itself, not a copy, when the network is baked.
+    bias : (r,) tensor
+    places : int
+        Positions at which the matrix is applied to an own part of its input; the operator is block diagonal,
+        so its norm is the matrix's.
+    activation : str
+        A name of `ACTIVATIONS`; empty for none.
+    scale : float
+        Factor of the input as it is computed, at most 1 in effect, see `convolution.py`.
+    pooled : int
+        Values that each norm or sum after the activation takes in; 1 for no pooling.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    places: int = 1
+    activation: str = ""
+    scale: float = 1.0
+    pooled: int = 1
+
+
+class Network(nn.Module, ABC):
+    """What training and proofs need of a network f: (n, d) → (n,), whatever its layers.
+
+    Between its affine `layers` stand maps that do not enlarge distances, and the exact ones among them
+    (permuting, dropping, taking absolute values) round nothing; so the product of the norms of the matrices
+    bounds f.
+
+    Attributes
+    ----------
+    config : frozen dataclass
+        With `inputs` = d, `constraint` and `activation`; it decides the shape, so it is part of the hash.
+    head : (w,) parameter
+        Weights of the last layer.
+    offset : () parameter
+        Its bias.
+    """
+
+    config: Any
+    head: nn.Parameter
+    offset: nn.Parameter
+
+    @abstractmethod
+    def layers(self) -> list[Layer]:
+        """Return the affine layers in order, head included, with effective weights."""
+
+    @abstractmethod
+    def turned(self) -> list[nn.Parameter]:
+        """Return the stacks (k, w, w) of square orthogonal weights, those that spectral steps turn."""
+
+    @abstractmethod
+    def bake(self) -> Self:
+        """Return a copy whose stored weights are the effective ones: what is exported, bounded and saved."""
+
+    @abstractmethod
+    def retract(self) -> None:
+        """Bring weights that an optimiser moved back to norm at most 1, near orthogonal."""
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold the weights, without gradients, while nothing is trained."""
+        asked = [parameter.requires_grad for parameter in self.parameters()]
+        self.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter, wanted in zip(self.parameters(), asked, strict=True):
+                parameter.requires_grad_(wanted)
+
+
+class LipschitzNetwork(Network):
     """Dense 1-Lipschitz network (n, d) → (n,).
 
     Parameters
@@ -101,8 +180,8 @@ class LipschitzNetwork(nn.Module):
         super().__init__()
         self.config = config
         w, depth = config.width, config.depth
-        self.entry = nn.Parameter(_orthogonal(w, config.inputs, generator))
-        square = [_orthogonal(w, w, generator) for _ in range(depth - 1)]
+        self.entry = nn.Parameter(orthogonal(w, config.inputs, generator))
+        square = [orthogonal(w, w, generator) for _ in range(depth - 1)]
         self.square = nn.Parameter(torch.stack(square) if square else torch.zeros((0, w, w)))
         self.biases = nn.Parameter(config.bias * torch.randn((depth, w), generator=generator))
         head = torch.randn(w, generator=generator)
@@ -120,6 +199,19 @@ class LipschitzNetwork(nn.Module):
         square = bjorck(self.square, BJORCK_ITERATIONS) if len(self.square) else self.square
         return entry, square, self.head / self.head.norm().clamp_min(1e-12)
 
+    def layers(self) -> list[Layer]:
+        """Return the affine layers in order, head included, with effective weights."""
+        entry, square, head = self.weights()
+        hidden = zip((entry, *square), self.biases, strict=True)
+        return [
+            *(Layer(weight, bias, activation=self.config.activation) for weight, bias in hidden),
+            Layer(head[None], self.offset[None]),
+        ]
+
+    def turned(self) -> list[nn.Parameter]:
+        """Return the one stack of square weights."""
+        return [self.square]
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Hold the effective weights, without gradients, while nothing is trained.
@@ -127,25 +219,21 @@ class LipschitzNetwork(nn.Module):
         The T steps of Algorithm 1 then pay for one orthogonalisation, as in the authors' code, and form no
         weight gradients.
         """
-        before, asked = self._frozen, [parameter.requires_grad for parameter in self.parameters()]
+        before = self._frozen
         with torch.no_grad():
             entry, square, head = self.weights()
             self._frozen = (entry.detach(), square.detach(), head.detach())
-        self.requires_grad_(False)
         try:
-            yield
+            with super().frozen():
+                yield
         finally:
             self._frozen = before
-            for parameter, wanted in zip(self.parameters(), asked, strict=True):
-                parameter.requires_grad_(wanted)
 
     @torch.no_grad()
-    def bake(self) -> LipschitzNetwork:
+    def bake(self) -> Self:
         """Return a copy whose stored weights are the effective ones: what is exported, bounded and saved."""
         config = NetworkConfig(**{**self.config.__dict__, "constraint": "stiefel"})
-        baked = LipschitzNetwork(config, torch.Generator().manual_seed(0)).to(
-            self.entry.device, self.entry.dtype
-        )
+        baked = type(self)(config, torch.Generator().manual_seed(0)).to(self.entry.device, self.entry.dtype)
         for name, value in zip(("entry", "square", "head"), self.weights(), strict=True):
             getattr(baked, name).copy_(value)
         baked.biases.copy_(self.biases)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.lipschitz.network import Network
 from ocsdf3d.lipschitz.workers import Workers
 
 __all__ = ["SpectralSteps", "orthogonalised", "tangent"]
@@ -51,11 +51,11 @@ def orthogonalised(matrix: torch.Tensor, steps: int = 4) -> torch.Tensor:
 
 
 class SpectralSteps:
-    """Optimiser of a Stiefel network: spectral steps on the square layers, Adam on entry, biases and head.
+    """Optimiser of a Stiefel network: spectral steps on the square layers, Adam on everything else.
 
     Parameters
     ----------
-    network : LipschitzNetwork
+    network : Network
         With `constraint="stiefel"`.
     rate : float
         Spectral size η of a step of the square layers: the angle by which a layer turns. 0.01–0.12 differ by
@@ -67,22 +67,25 @@ class SpectralSteps:
     """
 
     def __init__(
-        self, network: LipschitzNetwork, rate: float = 0.03, adam_rate: float = 6e-3, momentum: float = 0.9
+        self, network: Network, rate: float = 0.03, adam_rate: float = 6e-3, momentum: float = 0.9
     ) -> None:
         if network.config.constraint != "stiefel":
             raise ValueError(f"spectral steps need a stiefel network; got {network.config.constraint!r}.")
         self.network, self.rate, self.momentum = network, rate, momentum
-        self.velocity = torch.zeros_like(network.square)
-        others = [network.entry, network.biases, network.head, network.offset]
+        self.stacks = network.turned()
+        self.velocities = [torch.zeros_like(stack) for stack in self.stacks]
+        turned = {id(stack) for stack in self.stacks}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in turned]
         self.adam = torch.optim.Adam(others, lr=adam_rate, betas=(0.9, 0.99), fused=True)
         self.adam_rate = adam_rate
 
     @torch.no_grad()
     def step(self, scale: float = 1.0, workers: Workers | None = None) -> None:
         """Take one step, `scale` times the base rates (the schedule), and retract; layers side by side."""
-        square = self.network.square
-        if len(square) and square.grad is not None:
-            layers = square.detach(), square.grad, self.velocity
+        for square, velocity in zip(self.stacks, self.velocities, strict=True):
+            if not len(square) or square.grad is None:
+                continue
+            layers = square.detach(), square.grad, velocity
             parts = zip(*(t.chunk(workers.count if workers else 1) for t in layers), strict=True)
             moves = [(*part, self.rate * scale) for part in parts]
             _ = workers.map(self._move, moves) if workers else [self._move(move) for move in moves]
