@@ -40,6 +40,8 @@ class WalkConfig:
         Walkers already above the level stay where they are (code) or are pulled back to it (paper).
     rule : str
         `"squared"` or `"unit"`, see `query.newton_step`.
+    random : bool
+        η ~ U[0, 1], as in training; otherwise η = 1, as in the paper's synthesis.
     """
 
     steps: int = 4
@@ -47,6 +49,7 @@ class WalkConfig:
     level: float = -1.0
     one_sided: bool = False
     rule: str = "squared"
+    random: bool = True
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -87,7 +90,9 @@ def walk(
     """
     if config.steps == 0:
         return seeds
-    eta = torch.rand((len(seeds), 1), generator=generator, device=seeds.device, dtype=seeds.dtype)
+    eta = torch.ones((len(seeds), 1), device=seeds.device, dtype=seeds.dtype)
+    if config.random:
+        eta = torch.rand((len(seeds), 1), generator=generator, device=seeds.device, dtype=seeds.dtype)
     share = config.multiplier * eta / config.steps
     x = seeds
     for _ in range(config.steps):

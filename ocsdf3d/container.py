@@ -7,7 +7,7 @@ the certificate of a network is that it is proved again from the weights at ever
 must be the one that was written (`require_same`).
 
 A kind describes itself in a module of its own: fields in `checkpoint.py`, detectors in
-`oneclass/checkpoint.py`.
+`oneclass/checkpoint.py` and `images/saved.py`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ FORMAT = "ocsdf3d-"  # and the kind
 READERS = {  # kind → what reads it
     "field": "ocsdf3d.load",
     "detector": "ocsdf3d.oneclass.load",
+    "image-detector": "ocsdf3d.images.load",
 }
 
 Tensors = dict[str, torch.Tensor]

@@ -12,6 +12,7 @@ ICML 2023, appendix H (three restarts, steps of 0.025 of the radius).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from sklearn.utils import check_random_state
 
 from ocsdf3d.query import value_and_gradient
 
-__all__ = ["attacked_scores"]
+__all__ = ["attacked_scores", "pushed"]
 
 STEPS, STEP, RESTARTS = 50, 0.05, 3
 
@@ -35,6 +36,7 @@ def attacked_scores(
     steps: int = STEPS,
     restarts: int = RESTARTS,
     random_state: Any = 0,
+    box: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> NDArray[np.float64]:
     """Return the scores, (n,), of rows after the worst attack found: lower for normals, higher for others.
 
@@ -52,6 +54,9 @@ def attacked_scores(
         Of the descent, and of random starts in the ball besides the one at the row itself.
     random_state : int, RandomState or None
         Of the starts.
+    box : pair of (d,) array_like, optional
+        Corners of what the attack may reach, in the standardised space; anything when None. What lies outside
+        before the attack is brought in by it.
 
     Raises
     ------
@@ -63,26 +68,61 @@ def attacked_scores(
     if steps < 1 or restarts < 0:
         raise ValueError(f"`steps` must be at least 1 and `restarts` 0; got {steps} and {restarts}.")
     labels = detector.labels_of(X, y)
-    rng = check_random_state(random_state)
     unit, network = detector.unit_, detector.network_
     begin = torch.as_tensor(detector.standardised(X) / unit, dtype=torch.float32)
     down = torch.as_tensor(labels, dtype=torch.float32)  # normal rows are pushed to lower scores
-    reach = radius / unit
+    limits = None
+    if box is not None:
+        low, high = (torch.as_tensor(np.asarray(end) / unit, dtype=torch.float32) for end in box)
+        limits = low, high
+    rng = check_random_state(random_state)
+    worst = pushed(network, begin, down, radius / unit, steps=steps, restarts=restarts, rng=rng, box=limits)
+    return unit * worst.double().numpy()
+
+
+def pushed(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    begin: torch.Tensor,
+    down: torch.Tensor,
+    radius: float,
+    *,
+    steps: int = STEPS,
+    restarts: int = RESTARTS,
+    rng: np.random.RandomState,
+    box: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return the values, (n,), of any differentiable function after the worst attack found on it.
+
+    Parameters
+    ----------
+    function : callable
+        On (n, d) tensors.
+    begin : (n, d) tensor
+        Rows before the attack.
+    down : (n,) tensor
+        1 where it wants lower values, −1 where higher ones.
+    radius : float
+        ε, l2.
+    steps, restarts, rng, box
+        As of `attacked_scores`, in the space of `begin`.
+    """
     # the attacks stay in the ball in float32, so that none goes where the proof does not
-    inside = reach * (1.0 - 1e-5)
+    inside = radius * (1.0 - 1e-5)
     with torch.no_grad():
-        worst = down * network(begin)
+        worst = down * function(begin)
     for start in range(restarts + 1):
         x = begin if start == 0 else begin + inside * _ball(rng, begin.shape)
         for _ in range(steps):
-            gradient = value_and_gradient(network, x)[1]
+            gradient = value_and_gradient(function, x)[1]
             way = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
-            x = x - STEP * reach * down[:, None] * way
+            x = x - STEP * radius * down[:, None] * way
             away = x - begin
             x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
+            if box is not None:  # nearer to any row of the box, so still in the ball
+                x = torch.minimum(torch.maximum(x, box[0]), box[1])
             with torch.no_grad():
-                worst = torch.minimum(worst, down * network(x))
-    return unit * (down * worst).double().numpy()
+                worst = torch.minimum(worst, down * function(x))
+    return down * worst
 
 
 def _ball(rng: np.random.RandomState, shape: torch.Size) -> torch.Tensor:

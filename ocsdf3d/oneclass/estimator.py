@@ -137,6 +137,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     [1, -1]
     """
 
+    tile = ROWS  # scored at once
+
     def __init__(
         self,
         margin: float | str = "auto",
@@ -310,6 +312,9 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     def _check_options(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}; got {self.preset!r}.")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         numbers = (("margin", 0.0, np.inf), ("lam", 0.0, np.inf), ("contamination", 0.0, 0.5))
         for name, least, most in numbers:
             value = getattr(self, name)
@@ -358,8 +363,9 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
         unit = torch.as_tensor(standard / self.unit_, dtype=torch.float32)
-        tiles = max(1, -(-len(unit) // ROWS))
-        padded = torch.cat([unit, unit.new_zeros((tiles * ROWS - len(unit), unit.shape[1]))])
+        size = self.tile
+        tiles = max(1, -(-len(unit) // size))
+        padded = torch.cat([unit, unit.new_zeros((tiles * size - len(unit), unit.shape[1]))])
         with torch.no_grad():
-            values = torch.cat([self.network_(tile) for tile in padded.split(ROWS)])
+            values = torch.cat([self.network_(tile) for tile in padded.split(size)])
         return self.unit_ * values[: len(unit)].double().numpy()

@@ -1,0 +1,270 @@
+"""The detector of images: what it finds, what it proves, its file, its pictures, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+from sklearn.base import clone
+
+from ocsdf3d import images as package
+from ocsdf3d.container import CheckpointError
+from ocsdf3d.images import OneClassImageSDF, heat_map, load, save, synthesize
+from ocsdf3d.images.estimator import CONVOLUTIONAL, PRESETS, network_of, pixels_of
+from ocsdf3d.images.synthesis import walked
+from ocsdf3d.lipschitz.certificate import CertificateError
+from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork
+from ocsdf3d.oneclass import attacked_scores, auroc
+
+SIDE = 10
+
+
+def bars(n: int, *, upright: bool, seed: int = 0) -> np.ndarray:
+    """Images of one bar each, 2 wide, somewhere, upright or lying, on a dark ground with some grain."""
+    rng = np.random.default_rng(seed)
+    out = rng.integers(0, 30, (n, SIDE, SIDE))
+    for image, place in zip(out, rng.integers(0, SIDE - 1, n), strict=True):
+        image[:, place : place + 2] += 200
+    return (out if upright else out.transpose(0, 2, 1)).astype(np.uint8)
+
+
+def fitted(**options: Any) -> OneClassImageSDF:
+    return OneClassImageSDF(**{"steps": 60, "random_state": 0, **options}).fit(bars(200, upright=True))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paper's network, of the same kinds but few channels: two million weights take their time here."""
+    stages = {"stages": ((1, 8, 2), (2, 12, 2))}
+    monkeypatch.setitem(CONVOLUTIONAL, "paper", {**CONVOLUTIONAL["paper"], **stages})
+
+
+@pytest.fixture(scope="module")
+def detector() -> OneClassImageSDF:
+    return fitted()
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[np.ndarray, np.ndarray]:
+    found = np.concatenate([bars(60, upright=True, seed=1), bars(60, upright=False, seed=2)])
+    return found, np.repeat([1, -1], 60)
+
+
+# --- what it finds
+
+
+def test_it_tells_upright_bars_from_lying_ones_without_having_seen_any(
+    detector: OneClassImageSDF, judged: Any
+) -> None:
+    X, y = judged
+    scores = detector.score_samples(X)
+    assert auroc(scores[y == 1], scores[y == -1]) > 0.99
+    assert (detector.predict(X) == y).mean() > 0.95
+    assert detector.history_["curves"]["gradient_norm"][-1] > 0.8
+
+
+def test_pixels_mean_the_same_in_bytes_and_in_floats(detector: OneClassImageSDF, judged: Any) -> None:
+    X, _ = judged
+    whole = detector.score_samples(X)
+    np.testing.assert_array_equal(detector.score_samples(X / 255.0), whole)
+    np.testing.assert_allclose(detector.score_samples((X / 255.0).astype(np.float32)), whole, atol=1e-4)
+    np.testing.assert_array_equal(detector.score_samples(X[:3]), whole[:3])
+
+
+def test_same_seed_same_scores(detector: OneClassImageSDF, judged: Any) -> None:
+    X, _ = judged
+    again = clone(detector).fit(bars(200, upright=True))
+    np.testing.assert_array_equal(again.score_samples(X), detector.score_samples(X))
+    assert np.abs(fitted(random_state=1).score_samples(X) - detector.score_samples(X)).max() > 1e-3
+
+
+@pytest.mark.usefixtures("small")
+def test_colour_and_odd_sizes_are_learnt_by_every_preset() -> None:
+    X = np.random.default_rng(0).uniform(size=(20, 7, 6, 3))
+    for preset in PRESETS:
+        found = OneClassImageSDF(preset, steps=2, random_state=0).fit(X)
+        assert found.score_samples(X).shape == (20,)
+        assert found.network_.config.inputs == 7 * 6 * 3
+        assert found.certificate_.lipschitz <= 1.0
+        assert isinstance(found.network_, ConvolutionalNetwork) == (preset != "cpu")
+
+
+def test_the_papers_network_has_the_papers_size() -> None:
+    """2,103,617 parameters at one channel, derived from table 6."""
+    made = network_of("paper", (28, 28, 1), torch.Generator().manual_seed(0))
+    assert sum(parameter.numel() for parameter in made.parameters()) == 2_103_617
+
+
+def test_the_papers_margin_is_half_of_that_on_twice_the_range() -> None:
+    found = OneClassImageSDF("paper")
+    found.n_features_in_, found.unit_ = 784, 1.0
+    assert found._config().margin == pytest.approx(0.792 / 2.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({"margin": 0.3}, lambda d: d._config().margin * d.unit_ == pytest.approx(0.3)),
+        ({"lam": 40.0}, lambda d: d.history_["curves"]["lam"][-1] > 30.0),
+        ({"steps": 7}, lambda d: d.n_iter_ == 7),
+        ({"negatives": "corners"}, lambda d: d._kinds() == ("corners",)),
+        ({"contamination": 0.25}, lambda d: (d.predict(bars(200, upright=True)) == -1).mean() == 0.25),
+    ],
+)
+def test_every_option_acts(options: dict[str, Any], seen: Any) -> None:
+    assert seen(fitted(**options))
+
+
+# --- what it proves
+
+
+def test_attacked_lies_between_certified_and_clean(detector: OneClassImageSDF, judged: Any) -> None:
+    X, y = judged
+    scores = detector.score_samples(X)
+    clean = auroc(scores[y == 1], scores[y == -1])
+    for radius in (36 / 255, 1.0):
+        certified = float(detector.certify(X, y, [radius])[0])
+        for box in (None, detector.box()):
+            worst = attacked_scores(detector, X, y, radius, steps=10, restarts=1, box=box)
+            assert certified <= auroc(worst[y == 1], worst[y == -1]) <= clean
+            assert np.abs(worst - scores).max() <= radius + 1e-4
+    free, held = (
+        attacked_scores(detector, X, y, 1.0, steps=10, restarts=0, box=box) for box in (None, detector.box())
+    )
+    assert (y * held).mean() > (y * free).mean()  # fewer images can be reached
+
+
+def test_radii_are_in_pixels_of_unit_range(detector: OneClassImageSDF, judged: Any) -> None:
+    """No move of a certified length changes a decision, and in the worst direction f moves by half of it."""
+    X, _ = judged
+    radii = detector.certified_radius(X)
+    assert (radii <= np.abs(detector.decision_function(X))).all()
+    assert radii.max() > 0.3
+    rng = np.random.default_rng(0)
+    away = rng.normal(size=X.shape)
+    away /= np.sqrt((away**2).sum(axis=(1, 2)))[:, None, None]
+    moved = np.clip(X / 255.0 + radii[:, None, None] * away, 0.0, 1.0)
+    certain = radii > 0.0
+    np.testing.assert_array_equal(detector.predict(moved)[certain], detector.predict(X)[certain])
+    begin = X / 255.0
+    goal = walked(detector, begin, level=5.0, steps=1, multiplier=0.05)
+    gain = detector.score_samples(goal) - detector.score_samples(begin)
+    length = np.sqrt(((goal - begin) ** 2).sum(axis=(1, 2)))
+    assert (gain <= length + 1e-4).all()
+    assert np.median(gain / length) > 0.5  # no bound of any size
+
+
+def test_altered_weights_are_not_certified(judged: Any) -> None:
+    X, y = judged
+    found = fitted(steps=2)
+    with torch.no_grad():
+        found.network_.offset.add_(1.0)
+    with pytest.raises(CertificateError, match="not those of the certificate"):
+        found.certify(X, y, [0.1])
+
+
+# --- its file
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_saved_detector_scores_alike(preset: str, judged: Any, tmp_path: Path) -> None:
+    X, y = judged
+    found = fitted(preset=preset, steps=2, negatives=("noise", "uniform"), contamination=0.1)
+    again = load(save(tmp_path / "bars.safetensors", found))
+    np.testing.assert_array_equal(again.decision_function(X), found.decision_function(X))
+    np.testing.assert_array_equal(again.certify(X, y, [0.1]), found.certify(X, y, [0.1]))
+    assert again.get_params() == {**found.get_params(), "negatives": ["noise", "uniform"]}
+    assert (again.shape_, again.level_) == ((SIDE, SIDE), found.level_)
+    assert again.history_ == found.history_
+
+
+def test_an_altered_or_foreign_file_is_refused(detector: OneClassImageSDF, tmp_path: Path) -> None:
+    path = save(tmp_path / "bars.safetensors", detector)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    (tmp_path / "altered.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="altered"):
+        load(tmp_path / "altered.safetensors")
+    from ocsdf3d.oneclass import load as load_table
+
+    with pytest.raises(CheckpointError, match=r"image-detector.*ocsdf3d\.images\.load"):
+        load_table(path)
+
+
+# --- its pictures
+
+
+def test_synthesis_ends_at_the_mean_score(detector: OneClassImageSDF) -> None:
+    made = synthesize(detector, 5, random_state=0)
+    assert made.shape == (5, SIDE, SIDE)
+    assert made.min() >= 0.0
+    assert made.max() <= 1.0
+    noise = np.random.RandomState(0).uniform(size=(5, SIDE, SIDE))
+    before, after = detector.score_samples(noise), detector.score_samples(made)
+    assert (after > before).all()
+    assert (np.abs(after - detector.level_) < 0.1 * np.abs(before - detector.level_)).all()
+    np.testing.assert_array_equal(made, synthesize(detector, 5, random_state=0))
+
+
+def test_heat_is_where_a_foreign_part_is(detector: OneClassImageSDF) -> None:
+    X = bars(20, upright=True, seed=3)
+    X[:, 4:6] = 230  # a lying bar across
+    heat = heat_map(detector, X)
+    assert heat.shape == X.shape
+    inside, outside = np.abs(heat[:, 4:6]).mean(), np.abs(np.delete(heat, (4, 5), axis=1)).mean()
+    assert inside > 2.0 * outside
+    assert heat[:, 4:6].mean() < 0.0  # too bright
+
+
+# --- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("X", "said"),
+    [
+        (np.zeros((5, 4)), r"images, \(n, h, w\) or \(n, h, w, c\); got shape \(5, 4\)"),
+        (np.zeros((0, 4, 4)), "at least 2 images; got 0"),
+        (np.zeros((1, 4, 4)), "at least 2 images; got 1"),
+        (np.zeros((5, 4, 4, 2)), r"1, 3 or 4 channels, last; got shape \(5, 4, 4, 2\)"),
+        (np.zeros((5, 3, 4, 9)), "Channels come first here"),
+        (np.zeros((5, 4, 4), np.int64), "uint8, or floating in .0, 1.; got int64"),
+        (np.full((5, 4, 4), 200.0), r"must lie in \[0, 1\].*divide by 255"),
+        (np.where(np.arange(5)[:, None, None] == 3, np.nan, np.zeros((5, 4, 4))), "image 3 holds NaN"),
+    ],
+)
+def test_what_are_no_images_is_refused(X: np.ndarray, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OneClassImageSDF().fit(X)
+
+
+def test_other_images_than_those_of_fit_are_refused(detector: OneClassImageSDF) -> None:
+    with pytest.raises(ValueError, match="images of 10 × 10, as fit had; got 10 × 10 × 3"):
+        detector.score_samples(np.zeros((2, SIDE, SIDE, 3)))
+    assert pixels_of(torch.zeros((2, 3, 3))).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "huge"}, "`preset` must be one of cpu, conv, paper; got 'huge'"),
+        ({"margin": -1.0}, "`margin` must be"),
+        ({"steps": 0}, "`steps` must be"),
+        ({"negatives": ("uniform", "cats")}, "`negatives` must be auto or some of uniform"),
+        ({"negatives": ()}, "`negatives` must be"),
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OneClassImageSDF(**options).fit(bars(5, upright=True))
+
+
+def test_no_images_are_made_of_none_asked_for(detector: OneClassImageSDF) -> None:
+    with pytest.raises(ValueError, match="`n` must be at least 1; got 0"):
+        synthesize(detector, 0)
+    assert not hasattr(package, "Cats")
