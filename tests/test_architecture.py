@@ -55,7 +55,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
 ]
 NOT_IMPORTED = {
     "cli": {"__main__"},
-    "bench": {"cli.bench", "cli.oneclass.bench"},
+    "bench": {"cli.bench", "cli.oneclass.bench", "cli.images.bench"},
 }  # module → the only others that may import it
 LEARNING_ONLY = {"oneclass", "images"}  # these use the learner, not the geometry of surfaces
 LEARNING_ROWS = 3  # rows 0, 1 and 2 …

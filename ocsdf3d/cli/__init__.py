@@ -13,12 +13,40 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from . import bench, curves, doctor, evaluate, info, measure, mesh, oneclass, query, reconstruct, slice, view
+from . import (
+    bench,
+    curves,
+    doctor,
+    evaluate,
+    images,
+    info,
+    measure,
+    mesh,
+    oneclass,
+    query,
+    reconstruct,
+    slice,
+    view,
+)
 from .console import describe, fail, one_line_warnings
 from .options import MISUSE, Parser, Version
 
 DONE, FAILED, STOPPED = 0, 1, 130
-VERBS = (reconstruct, view, mesh, evaluate, info, query, measure, slice, curves, oneclass, bench, doctor)
+VERBS = (
+    reconstruct,
+    view,
+    mesh,
+    evaluate,
+    info,
+    query,
+    measure,
+    slice,
+    curves,
+    oneclass,
+    images,
+    bench,
+    doctor,
+)
 
 
 def build_parser() -> Parser:

@@ -37,7 +37,7 @@ def corners(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -
     return uniform(images, _, generator).round()
 
 
-def noise(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def low_frequency(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return low-frequency noise, black where it is negative: 7 × 7 Gaussian values, bicubic between."""
     n, height, width, channels = images.shape
     coarse = torch.randn((n, channels, COARSE, COARSE), generator=generator, device=images.device)
@@ -99,7 +99,7 @@ def mixed(images: torch.Tensor, others: torch.Tensor, generator: torch.Generator
 NEGATIVES: dict[str, Spoil] = {
     "uniform": uniform,
     "corners": corners,
-    "noise": noise,
+    "noise": low_frequency,
     "turned": turned,
     "elastic": elastic,
     "paste": paste,

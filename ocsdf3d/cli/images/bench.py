@@ -1,0 +1,74 @@
+"""`ocsdf3d images bench`: each class in turn against the others, ours beside Deep SVDD and scikit-learn."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..console import emit
+from ..options import add_reporting, whole
+
+METHODS = ("ocsdf", "deepsvdd", "forest", "svm")
+PRESETS = ("cpu", "conv", "paper")
+
+
+def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
+    """Add the step to the parser."""
+    parser = steps.add_parser(
+        "bench",
+        help="AUROC by class, certified and attacked, beside other methods",
+        description="Tables as Markdown on stdout and in the output folder; rows that are already in its"
+        " ledger are not measured again.",
+    )
+    add = parser.add_argument
+    add(
+        "data",
+        metavar="DATA",
+        help="mnist, fashion or cifar10 of OCSDF3D_DATA, or a folder with train/CLASS and test/CLASS",
+    )
+    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    add("--classes", nargs="+", default=[], metavar="NAME", help="to learn in turn (default: all)")
+    add("--seeds", nargs="+", type=whole(0, 2**31), default=[0], metavar="N", help="(default: 0)")
+    add("--preset", choices=PRESETS, default="cpu", help="of ours (default: %(default)s)")
+    add(
+        "--attacked",
+        type=whole(0),
+        default=200,
+        metavar="N",
+        help="images of either kind to attack, 0 for none (default: %(default)s)",
+    )
+    add(
+        "--size",
+        nargs=2,
+        type=whole(1),
+        metavar=("H", "W"),
+        help="scale the files of a folder to so many pixels (default: as they are)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("bench-results/images"),
+        metavar="DIR",
+        help="folder of rows and tables (default: %(default)s)",
+    )
+    add("--fresh", action="store_true", help="forget the rows in the output folder (default: go on)")
+    add_reporting(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is not in the ledger yet; print the tables."""
+    from ocsdf3d.bench import images
+
+    asked = images.Asked(
+        methods=tuple(dict.fromkeys(args.methods)),
+        classes=tuple(dict.fromkeys(args.classes)),
+        seeds=tuple(dict.fromkeys(args.seeds)),
+        preset=args.preset,
+        attacked=args.attacked,
+        size=None if args.size is None else (args.size[0], args.size[1]),
+    )
+    text = images.run(args.data, asked, args.out, fresh=args.fresh)
+    emit({"out": str(args.out), "tables": text}, [text], as_json=args.json)
+    return 0

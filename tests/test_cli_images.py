@@ -1,0 +1,252 @@
+"""`ocsdf3d images`: each step on files, each flag seen to act, and what is refused in one line."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("sklearn")
+
+from ocsdf3d.cli import build_parser, main
+from ocsdf3d.cli.images import bench as bench_step
+from ocsdf3d.cli.images import fit
+from ocsdf3d.images import load
+from ocsdf3d.images.estimator import PRESETS
+from ocsdf3d.images.negatives import NEGATIVES
+
+SIDE = 10
+
+
+def run(*argv: object) -> int:
+    return main(["images", *map(str, argv)])
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def bars(n: int, seed: int, *, upright: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    out = rng.integers(0, 30, (n, SIDE, SIDE))
+    for image, place in zip(out, rng.integers(0, SIDE - 1, n), strict=True):
+        image[:, place : place + 2] += 200
+    return (out if upright else out.transpose(0, 2, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images as NPZ with labels, and as folders of files."""
+    path = tmp_path_factory.mktemp("images")
+    learnt, own, others = bars(100, 0, upright=True), bars(30, 1, upright=True), bars(30, 2, upright=False)
+    np.savez(path / "judge.npz", X=np.concatenate([own, others]), y=np.repeat([7, 3], 30), Z=learnt)
+    for half, parts in (("train", (learnt[:40], others)), ("test", (own, others))):
+        for name, images in zip(("up", "flat"), parts, strict=True):
+            (path / half / name).mkdir(parents=True)
+            for number, image in enumerate(images):
+                Image.fromarray(image).save(path / half / name / f"{number:03}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(folder: Path) -> Path:
+    path = folder / "up.safetensors"
+    assert run("fit", folder / "judge.npz", "--array", "Z", "-o", path, "--steps", 60, "-q") == 0
+    return path
+
+
+def test_fitting_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "d.safetensors"
+    assert run("fit", folder / "train" / "up", "-o", out, "--steps", 3, "--json") == 0
+    figures = told(capsys)
+    assert (figures["images"], figures["shape"], figures["steps"]) == (40, [SIDE, SIDE], 3)
+    assert figures["certificate"]["lipschitz"] <= 1.0
+    assert load(out).n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "seen"),
+    [
+        (["--preset", "conv"], lambda d: d.preset == "conv"),
+        (["--margin", "0.4"], lambda d: d.margin == 0.4),
+        (["--lam", "30"], lambda d: d.lam == 30.0),
+        (["--negatives", "noise", "corners"], lambda d: d.negatives == ["noise", "corners"]),
+        (["--contamination", "0.3"], lambda d: d.contamination == 0.3),
+        (["--seed", "5"], lambda d: d.random_state == 5),
+        (["--device", "cpu"], lambda d: d.device == "cpu"),
+        (["--size", "6", "5"], lambda d: d.shape_ == (6, 5)),
+        (["--channels", "3"], lambda d: d.shape_ == (SIDE, SIDE, 3)),
+    ],
+)
+def test_every_flag_of_fit_acts(flags: list[str], seen: Any, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "d.safetensors"
+    assert run("fit", folder / "train" / "up", "-o", out, "--steps", 2, "-q", *flags) == 0
+    assert seen(load(out))
+
+
+def test_labels_choose_the_class(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--array", "X", "--labels", "y", "--class"]
+    out = tmp_path / "d.safetensors"
+    assert run("fit", folder / "judge.npz", *given, 7, "-o", out, "--steps", 2, "--json") == 0
+    assert told(capsys)["images"] == 30
+    assert run("fit", folder / "judge.npz", *given, 9, "-o", out, "--steps", 2) == 1
+    assert "no label '9' in y, an empty class; there are 3, 7" in capsys.readouterr().err
+    assert run("fit", folder / "judge.npz", "--labels", "y", "-o", out) == 1
+    assert "--labels and --class belong together" in capsys.readouterr().err
+
+
+def test_scores_radii_and_heat_are_written(
+    folder: Path, detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, heat = tmp_path / "scores.csv", tmp_path / "heat.png"
+    given = [detector, folder / "test" / "flat"]
+    assert run("score", *given, "-o", out, "--heat", heat, "--worst", 5, "--json") == 0
+    figures = told(capsys)
+    assert figures["accepted"] < 0.2
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["image"] for row in rows[:2]] == ["000.png", "001.png"]
+    assert len(rows) == 30
+    assert all((float(row["score"]) >= 0.0) == (row["decision"] == "1") for row in rows)
+    assert max(float(row["certified_radius"]) for row in rows) > 0.0
+    with Image.open(heat) as picture:
+        side = SIDE * (112 // SIDE)
+        assert picture.size == (5 * (side + 2) + 2, 2 * (side + 2) + 2)
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("step", ["certify", "attack"])
+def test_what_is_proved_and_attacked(
+    step: str, folder: Path, detector: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled = [detector, folder / "judge.npz", "--array", "X", "--labels", "y", "--class", 7]
+    extra = ["--steps", 5, "--restarts", 0, "--limit", 20, "--seed", 1] if step == "attack" else []
+    assert run(step, *labelled, "--radii", 0, 255, 510, "--json", *extra) == 0
+    figures = told(capsys)
+    assert figures["normal"] == (20 if step == "attack" else 30)
+    certified = figures["certified_auroc"]
+    assert figures["auroc"] >= certified[0] >= certified[1] > certified[2]
+    if step == "attack":
+        for least, attacked in zip(certified, figures["attacked_auroc"], strict=True):
+            assert least <= attacked <= figures["auroc"]
+        assert run(step, *labelled, "--radii", 510, "--json", *extra, "--steps", 40) == 0
+        assert told(capsys)["attacked_auroc"][0] <= figures["attacked_auroc"][2]
+    else:
+        others = [detector, folder / "test" / "up", "--others", folder / "test" / "flat"]
+        assert run(step, *others, "--radii", 0, 255, 510, "--json") == 0
+        assert told(capsys)["certified_auroc"] == pytest.approx(certified)
+    assert run(step, detector, folder / "judge.npz", "--array", "X") == 1
+    assert "give either --others IMAGES, or --labels and --class" in capsys.readouterr().err
+
+
+def test_synthesis_is_drawn(detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "made.png"
+    given = [detector, "-o", out, "--count", 6, "--columns", 3, "--json"]
+    assert run("synthesize", *given) == 0
+    figures = told(capsys)
+    assert len(figures["scores"]) == 6
+    with Image.open(out) as picture:
+        assert picture.size == (3 * 112 + 2, 2 * 112 + 2)  # 110 and gaps of 2
+    assert run("synthesize", *given, "--steps", 2, "--multiplier", 0.1, "--seed", 1) == 0
+    assert max(told(capsys)["scores"]) < min(figures["scores"])
+
+
+def test_a_broken_file_is_skipped_only_when_asked(
+    folder: Path, detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        Image.fromarray(bars(1, number, upright=True)[0]).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"\x89PNG")
+    assert run("score", detector, tmp_path) == 1
+    assert "1.png: cannot be read" in capsys.readouterr().err
+    assert run("score", detector, tmp_path, "--skip-broken", "--json") == 0
+    end = capsys.readouterr()
+    assert "1.png cannot be read and was skipped" in end.err
+    assert json.loads(end.out)["images"] == 2
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "1.png")
+    assert run("score", detector, tmp_path) == 1
+    assert "1.png: 4 × 4 gray, but 0.png is 10 × 10 gray" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_one_line(
+    detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", tmp_path / "cats", "-o", tmp_path / "d.safetensors") == 1
+    assert "cats: no such file or folder" in capsys.readouterr().err
+    assert run("fit", tmp_path, "-o", tmp_path / "d.safetensors") == 1
+    err = capsys.readouterr().err
+    assert "an empty class" in err
+    assert err.count("\n") == 1
+    assert run("score", tmp_path / "none.safetensors", tmp_path) == 1
+    assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_the_bench_runs_on_folders_and_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from ocsdf3d.bench import images
+    from ocsdf3d.images import estimator
+
+    monkeypatch.setitem(estimator.PRESETS, "cpu", replace(PRESETS["cpu"], steps=30))
+    monkeypatch.setattr(images, "EPOCHS", 2)
+    given = [folder, "--out", tmp_path, "--attacked", 10, "--seeds", 0, "--preset", "cpu"]
+    assert run("bench", *given, "--classes", "up", "--methods", "ocsdf", "deepsvdd", "forest", "svm") == 0
+    first = capsys.readouterr()
+    table = first.out
+    assert "## AUROC [%]" in table
+    assert "## deepsvdd under attack" in table
+    rows = json.loads((tmp_path / f"images_{folder.name}.json").read_text())
+    assert [row["method"] for row in rows] == ["ocsdf", "deepsvdd", "forest", "svm"]
+    ours = rows[0]
+    assert ours["auroc"] > 0.9
+    assert ours["certified_8"] >= ours["certified_36"] >= ours["certified_72"]
+    for radius in images.ATTACKS:
+        assert ours[f"least_{radius}"] <= ours[f"attacked_{radius}"] <= ours["clean_attacked"]
+    assert rows[1]["least_36"] is None
+    assert rows[1]["attacked_255"] <= rows[1]["clean_attacked"]
+    assert rows[2]["clean_attacked"] is None
+    assert run("bench", *given, "--classes", "up", "flat", "--methods", "forest", "--json") == 0
+    assert "class flat, seed 0, forest" in capsys.readouterr().err  # and nothing of class up
+    assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 5
+    sized = [folder, "--methods", "forest", "--fresh", "--size", 5, 5, "--classes", "up", "--out", tmp_path]
+    assert run("bench", *sized) == 0
+    assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["nowhere"], "neither one of mnist, fashion, cifar10 nor a folder"),
+        (["FOLDER", "--classes", "dogs"], "no class 'dogs'"),
+    ],
+)
+def test_what_the_bench_cannot_do_is_one_line(
+    argv: list[str], said: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(folder) if word == "FOLDER" else word for word in argv]
+    assert run("bench", *given, "--out", tmp_path) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_command_line_offers_what_there_is() -> None:
+    from ocsdf3d.bench import images
+
+    assert tuple(PRESETS) == fit.PRESETS == bench_step.PRESETS
+    assert tuple(NEGATIVES) == fit.NEGATIVES
+    assert images.METHODS == bench_step.METHODS
+
+
+def test_every_option_tells_its_default() -> None:
+    verbs = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    steps = next(a for a in verbs.choices["images"]._actions if isinstance(a, argparse._SubParsersAction))
+    for name, step in steps.choices.items():
+        for action in step._actions:
+            if action.option_strings and not action.required and action.dest not in ("help", "own"):
+                assert "default" in str(action.help), (name, action.option_strings)
