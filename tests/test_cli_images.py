@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 from ocsdf3d.cli import build_parser, main
 from ocsdf3d.cli.images import bench as bench_step
-from ocsdf3d.cli.images import fit
+from ocsdf3d.cli.images import fit, synthesize
 from ocsdf3d.images import load
 from ocsdf3d.images.estimator import PRESETS
 from ocsdf3d.images.negatives import NEGATIVES
@@ -152,6 +152,11 @@ def test_synthesis_is_drawn(detector: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(figures["scores"]) == 6
     with Image.open(out) as picture:
         assert picture.size == (3 * 112 + 2, 2 * 112 + 2)  # 110 and gaps of 2
+    assert run("synthesize", *given, "--level", 2.0) == 0
+    assert sum(told(capsys)["scores"]) > sum(figures["scores"])
+    assert run("synthesize", *given, "--start", "uniform", "--level", -99) == 0  # where it begins
+    capsys.readouterr()
+    assert np.asarray(Image.open(out).convert("L")).std() > 60.0  # 74 of uniform noise
     assert run("synthesize", *given, "--steps", 2, "--multiplier", 0.1, "--seed", 1) == 0
     assert max(told(capsys)["scores"]) < min(figures["scores"])
 
@@ -237,10 +242,12 @@ def test_what_the_bench_cannot_do_is_one_line(
 
 def test_the_command_line_offers_what_there_is() -> None:
     from ocsdf3d.bench import images
+    from ocsdf3d.images import synthesis
 
     assert tuple(PRESETS) == fit.PRESETS == bench_step.PRESETS
     assert tuple(NEGATIVES) == fit.NEGATIVES
     assert images.METHODS == bench_step.METHODS
+    assert synthesis.STARTS == synthesize.STARTS
 
 
 def test_every_option_tells_its_default() -> None:

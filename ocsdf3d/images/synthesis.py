@@ -12,6 +12,7 @@ score). Gradients of 1-Lipschitz networks as explanations: Serrurier et al., Neu
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from ocsdf3d.complement import WalkConfig, walk
 from ocsdf3d.images.estimator import OneClassImageSDF
+from ocsdf3d.images.negatives import NEGATIVES
 
 __all__ = ["heat_map", "synthesize", "walked"]
 
 Floats = NDArray[np.float64]
 
 STEPS = 64
+STARTS = ("mean", "noise", "uniform")
+SHARE = 0.5  # of the noise beside the mean image
 MULTIPLIER = 16.0  # with 1, as printed, a third of the way remains, and pixels at 0 and 1 hold it up further
 
 
@@ -72,11 +76,13 @@ def synthesize(
     detector: OneClassImageSDF,
     n: int = 16,
     *,
+    start: str = "mean",
+    level: float | None = None,
     steps: int = STEPS,
     multiplier: float = MULTIPLIER,
     random_state: Any = None,
 ) -> Floats:
-    """Return n images in [0, 1], made from uniform noise by walking to the mean score of the class.
+    """Return n images in [0, 1], made by walking from noise to a score of the class.
 
     Parameters
     ----------
@@ -84,6 +90,13 @@ def synthesize(
         Fitted.
     n : int
         Images.
+    start : str
+        `"mean"`: the mean image and low-frequency noise; `"noise"`: that alone; `"uniform"`: uniform noise,
+        as in the paper. A dense f sees as many directions as its first layer is wide; noise in the others
+        stays, so that the walk from uniform noise ends in what looks like noise still.
+    level : float, optional
+        Score to reach [l2 of pixels]; the mean one of the training images when None, as in the paper. Twice
+        that gives clearer images.
     steps, multiplier
         As of `walked`.
     random_state : int, RandomState or None
@@ -92,13 +105,23 @@ def synthesize(
     Raises
     ------
     ValueError
-        No images asked for.
+        No images asked for, or an unknown start.
     """
     if n < 1:
         raise ValueError(f"`n` must be at least 1; got {n}.")
+    if start not in STARTS:
+        raise ValueError(f"`start` must be one of {', '.join(STARTS)}; got {start!r}.")
     check_is_fitted(detector)
-    noise = check_random_state(random_state).uniform(size=(n, *detector.shape_))
-    return walked(detector, noise, steps=steps, multiplier=multiplier)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    generator = torch.Generator().manual_seed(seed)
+    blank = torch.zeros((n, *detector.shape_[:2], detector.n_features_in_ // math.prod(detector.shape_[:2])))
+    drawn = NEGATIVES["uniform" if start == "uniform" else "noise"](blank, blank, generator)
+    begin = drawn.double().numpy().reshape(n, -1)
+    if start == "mean":
+        begin = np.clip(detector.mean_ + SHARE * (begin - begin.mean()), 0.0, 1.0)
+    return walked(
+        detector, begin.reshape(n, *detector.shape_), level=level, steps=steps, multiplier=multiplier
+    )
 
 
 def heat_map(

@@ -8,9 +8,10 @@ from typing import Any
 
 from .. import outputs
 from ..console import emit
-from ..options import add_reporting, add_seed, positive, whole
+from ..options import add_reporting, add_seed, number, positive, whole
 from . import given
 
+STARTS = ("mean", "noise", "uniform")
 SIDE = 112  # pixels of an image on the sheet, at least where a whole factor allows it
 
 
@@ -19,14 +20,27 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
     parser = steps.add_parser(
         "synthesize",
         help="detector → sheet of images made from noise",
-        description="Walk from uniform noise to the mean score of the class, as Algorithm 1 walks, and draw"
-        " where that ends.",
+        description="Walk from noise to a score of the class, as Algorithm 1 does, and draw where that ends.",
     )
     given.add_detector(parser)
     add = parser.add_argument
     add("-o", "--output", metavar="PNG", required=True, help="sheet to write")
     add("--count", type=whole(1), default=16, metavar="N", help="images (default: %(default)s)")
     add("--columns", type=whole(1), default=8, metavar="N", help="images in a row (default: %(default)s)")
+    add(
+        "--start",
+        choices=STARTS,
+        default="mean",
+        help="mean: the mean image and low-frequency noise; noise: that alone; uniform: as in the paper"
+        " (default: %(default)s)",
+    )
+    add(
+        "--level",
+        type=number,
+        metavar="F",
+        help="score to reach, l2 of pixels in [0, 1]; twice the default is clearer (default: the mean one of"
+        " the images learnt, as in the paper)",
+    )
     add("--steps", type=whole(1), default=64, metavar="N", help="of a walk (default: %(default)s)")
     add(
         "--multiplier",
@@ -51,7 +65,13 @@ def run(args: argparse.Namespace) -> int:
 
     detector = load(args.detector)
     made = synthesize(
-        detector, args.count, steps=args.steps, multiplier=args.multiplier, random_state=args.seed
+        detector,
+        args.count,
+        start=args.start,
+        level=args.level,
+        steps=args.steps,
+        multiplier=args.multiplier,
+        random_state=args.seed,
     )
     drawn = png(sheet(made, args.columns, zoom=max(1, SIDE // made.shape[1])))
     outputs.write_all([(out, lambda path: path.write_bytes(drawn))])
