@@ -179,3 +179,14 @@ def test_bad_settings() -> None:
 def test_multipliers_are_positive_and_levels_finite(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="`multiplier` must be positive and `level` finite"):
         WalkConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_without_chance_every_walker_covers_the_same_share() -> None:
+    """η = 1: (1 − 1/T)^T of the gap is left, and no generator is asked."""
+    generator = rng()
+    before = generator.get_state()
+    config = WalkConfig(steps=4, random=False)
+    x = seeds(50)
+    y = walk(plane, x, 0.05, config, -WIDE, WIDE, generator)
+    torch.testing.assert_close(left(x, y, -0.05), torch.full((50,), 0.75**4), rtol=1e-4, atol=1e-4)
+    assert torch.equal(generator.get_state(), before)

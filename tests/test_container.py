@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from ocsdf3d import checkpoint, container
 from ocsdf3d.analytic import sphere, torus
 from ocsdf3d.container import CheckpointError, digest, seal, unseal
+from ocsdf3d.images import saved as of_images
 from ocsdf3d.oneclass import checkpoint as of_detectors
 
 TENSORS = {
@@ -91,13 +92,13 @@ def test_a_cut_file_is_refused_by_its_kind(path: Path) -> None:
 
 
 def test_every_kind_that_is_read_has_its_reader() -> None:
-    assert set(container.READERS) == {checkpoint.KIND, of_detectors.KIND}
+    assert set(container.READERS) == {checkpoint.KIND, of_detectors.KIND, of_images.KIND}
     for name in container.READERS.values():
         module, function = name.rsplit(".", 1)
         assert callable(getattr(__import__(module, fromlist=[function]), function))
 
 
-@pytest.mark.parametrize("module", [container, of_detectors], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [container, of_detectors, of_images], ids=lambda m: m.__name__)
 def test_nothing_executes(module: object) -> None:
     """Neither pickle nor anything built on it is named there."""
     tree = ast.parse(inspect.getsource(module))  # type: ignore[arg-type]
