@@ -100,16 +100,20 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert sum(parameter.numel() for parameter in made.parameters()) == 2_103_617
 
 
-def test_the_papers_margin_is_half_of_that_on_twice_the_range() -> None:
+def test_the_papers_margin_is_half_of_that_on_twice_the_range_and_its_epochs_are_counted() -> None:
     found = OneClassImageSDF("paper")
-    found.n_features_in_, found.unit_ = 784, 1.0
-    assert found._config().margin == pytest.approx(0.792 / 2.0, abs=1e-4)
+    found.n_features_in_, found.unit_ = 784, 3.0
+    found.margin_ = found._margin()
+    assert found.margin_ == pytest.approx(0.792 / 2.0, abs=1e-4)
+    config = found._config(6000)
+    assert (config.steps, config.warm) == (70 * 47, 10 * 47)
+    assert config.margin == pytest.approx(found.margin_ / 3.0)
 
 
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ({"margin": 0.3}, lambda d: d._config().margin * d.unit_ == pytest.approx(0.3)),
+        ({"margin": 0.3}, lambda d: d.margin_ == 0.3),
         ({"lam": 40.0}, lambda d: d.history_["curves"]["lam"][-1] > 30.0),
         ({"steps": 7}, lambda d: d.n_iter_ == 7),
         ({"negatives": "corners"}, lambda d: d._kinds() == ("corners",)),

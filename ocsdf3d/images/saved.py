@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "dense": (LipschitzNetwork, NetworkConfig),
     "convolutional": (ConvolutionalNetwork, ConvolutionConfig),
 }
-NUMBERS = ("unit_", "offset_", "level_")
+NUMBERS = ("unit_", "offset_", "level_", "margin_")
 
 
 def save(path: str | os.PathLike[str], detector: OneClassImageSDF) -> Path:
