@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 pytest.importorskip("sklearn")
 
-from ocsdf3d.oneclass import TOYS, OneClassSDF, toy_samples
+from ocsdf3d.oneclass import TOYS, OneClassSDF, estimator, toy_samples
 from ocsdf3d.oneclass.conventional import (
     ConventionalConfig,
     local_lipschitz,
@@ -146,7 +146,7 @@ def test_q_t_is_in_b_and_nearer_to_the_boundary_than_its_seeds(detector: OneClas
     draw = walked(detector, 0.05, seed=3)
     made = draw(500)
     assert made.shape == (500, 2)
-    assert float(made.abs().max()) <= SPAN * (1.0 + 1e-6)
+    assert float(made.abs().max()) <= estimator.SPAN * (1.0 + 1e-6)
     seeds = np.random.default_rng(0).uniform(-SPAN, SPAN, (500, 2))
 
     def gap(places: np.ndarray) -> float:

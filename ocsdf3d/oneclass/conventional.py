@@ -4,7 +4,7 @@ It has the widths of the paper's network and sees the same negatives, Q_t, that 
 differs is the class of functions and the loss. Cross-entropy rewards ever steeper logits between data and
 negatives, so that its slope grows with the steps, and an attack needs ever less.
 
-Which Q_t: that of a *trained* detector. For each batch, fresh seeds, uniform on B, are walked by the
+Which Q_t: that of a *trained* detector. For each batch, fresh seeds of the detector are walked by the
 detector's own setting of Algorithm 1, at its own margin, along its final f.
 
 References
@@ -126,16 +126,16 @@ def walked(detector: Any, margin: float, seed: int = 0) -> Callable[[int], torch
     seed : int
         Of the seeds and of η.
     """
-    from ocsdf3d.oneclass.estimator import PRESETS, SPAN
+    from ocsdf3d.oneclass.estimator import PRESETS, SPAN, seeds_on
 
     network, unit, walking = detector.network_, detector.unit_, PRESETS[detector.preset].walk
     generator = torch.Generator().manual_seed(seed)
     upper = torch.full((network.config.inputs,), SPAN / unit)
+    seeds = seeds_on(upper, np.ones(len(upper), bool), generator)
 
     def draw(count: int) -> torch.Tensor:
-        seeds = (2.0 * torch.rand((count, len(upper)), generator=generator) - 1.0) * upper
         with network.frozen():
-            return unit * walk(network, seeds, margin / unit, walking, -upper, upper, generator)
+            return unit * walk(network, seeds(count), margin / unit, walking, -upper, upper, generator)
 
     return draw
 

@@ -45,9 +45,8 @@ __all__ = ["PRESETS", "OneClassSDF"]
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, dict[str, float]], None]
 
-SPAN = (
-    5.0  # half the side of B, the hypercube of the negatives [standard deviations]; rows beyond stay normal
-)
+SPAN = 10.0  # half the side of B, the cube of the negatives [standard deviations]; rows beyond stay normal
+NEAR = 3.0  # least half side of the cube that a negative begins in
 ROWS = 4096  # scored at once
 BROKEN = 0.1  # share of the negatives that differ from the rows in constant columns
 EPOCH = 15  # steps that an epoch of the paper's preset has at least
@@ -76,6 +75,35 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "fine": {"width": 128, "depth": 4},
     "paper": {"width": 512, "depth": 4, "activation": "full_sort", "constraint": "bjorck", "bias": 0.0},
 }
+
+
+def seeds_on(
+    upper: torch.Tensor, varies: NDArray[np.bool_], generator: torch.Generator
+) -> Callable[[int], torch.Tensor]:
+    """Return count → Q₀, (count, d): uniform on a cube around 0 whose half side is drawn anew for each, its
+    logarithm uniform between those of `NEAR` and `SPAN`.
+
+    One cube is too small for columns with long tails and too large for clouds with holes. Where the rows are
+    all alike, most seeds are as well: else that alone would tell them apart, and nothing else were learnt.
+
+    Parameters
+    ----------
+    upper : (d,) tensor
+        Half the sides of B; seeds are made on its device.
+    varies : (d,) bool array
+        Columns in which rows differ.
+    generator : torch.Generator
+        On the same device.
+    """
+    constant = torch.as_tensor(~varies, device=upper.device)
+
+    def seeds(count: int) -> torch.Tensor:
+        draw = torch.rand((count, len(upper) + 2), generator=generator, device=upper.device)
+        reach = (NEAR / SPAN) ** draw[:, -2:-1]
+        alike = constant & (draw[:, -1:] > BROKEN)
+        return torch.where(alike, 0.0, (2.0 * draw[:, :-2] - 1.0) * reach * upper)
+
+    return seeds
 
 
 class OneClassSDF(OutlierMixin, BaseEstimator):
@@ -192,15 +220,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         generator = torch.Generator(device=device).manual_seed(seed)
         upper = torch.full((data.shape[1],), SPAN / self.unit_, device=device)
-
-        constant = torch.as_tensor(~varies, device=device)
-
-        def seeds(count: int) -> torch.Tensor:
-            draw = torch.rand((count, len(upper) + 1), generator=generator, device=device)
-            # a column that is constant would tell all other negatives from the rows: nothing else is learnt
-            alike = constant & (draw[:, -1:] > BROKEN)
-            return torch.where(alike, 0.0, (2.0 * draw[:, :-1] - 1.0) * upper)
-
+        seeds = seeds_on(upper, varies, generator)
         shape = NetworkConfig(inputs=data.shape[1], **NETWORKS[self.preset])
         network = LipschitzNetwork(shape, torch.Generator().manual_seed(seed)).to(device)
         history = learn(

@@ -29,7 +29,7 @@ __all__ = ["POINTS", "SPAN", "TOYS", "anomalies", "clearance", "toy_samples"]
 Floats = NDArray[np.float64]
 
 POINTS = 4000
-SPAN = 5.0  # half the side of B [standard deviations], as the detector has it
+SPAN = 5.0  # half the side of the paper's B, in which anomalies are sought [standard deviations]
 RADIUS = math.sqrt(-2.0 * math.log(0.01))  # 99 % of planar noise is shorter [σ]
 
 
