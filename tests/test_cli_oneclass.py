@@ -478,6 +478,36 @@ def test_bench_of_speed_hands_on_what_it_is_asked(
     assert "a table" in capsys.readouterr().out
 
 
+def test_bench_of_toys_hands_on_what_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ocsdf3d.bench import toys
+
+    asked: list[dict[str, object]] = []
+
+    def run(out: Path, **options: object) -> toys.Report:
+        asked.append({"out": out, **options})
+        return toys.Report("a table", [])
+
+    monkeypatch.setattr(toys, "run", run)
+    argv = ["oneclass", "bench", "toys", "--out", str(tmp_path)]
+    given = ["--toys", "two_moons", "--methods", "ocsdf3d", "--seeds", "4", "4", "--points", "50"]
+    assert main([*argv, *given, "--steps", "9", "--device", "cpu", "--figure", "--fresh"]) == 0
+    assert main(argv) == 0
+    chosen = {"toys": ["two_moons"], "methods": ["ocsdf3d"], "seeds": [4], "points": 50, "steps": 9}
+    assert asked[0] == {"out": tmp_path, **chosen, "device": "cpu", "figure": True, "fresh": True}
+    default = {"toys": toys.TOYS, "methods": toys.METHODS, "seeds": [0, 1, 2], "points": toys.POINTS}
+    assert asked[1] == {
+        "out": tmp_path,
+        **default,
+        "steps": 10_000,
+        "device": "auto",
+        "figure": False,
+        "fresh": False,
+    }
+    assert "a table" in capsys.readouterr().out
+
+
 def test_bench_names_what_it_does_not_know(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
