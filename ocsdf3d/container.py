@@ -27,13 +27,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ocsdf3d.lipschitz.certificate import CertificateError
+from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue
 
 __all__ = [
     "CheckpointError",
     "Sealed",
     "digest",
     "filled",
+    "proved_again",
     "require_same",
     "seal",
     "understanding",
@@ -266,6 +267,33 @@ def filled(network: nn.Module, hash: str, tensors: Tensors) -> set[str]:
     network.load_state_dict(own)
     network.requires_grad_(False)
     return {prefix + name for name in own}
+
+
+def proved_again(network: Any, written: Certificate, tensors: Tensors) -> tuple[Certificate, set[str]]:
+    """Fill a network from a file and prove of it what the file says; its certificate, and the tensors taken.
+
+    Parameters
+    ----------
+    network : Network
+        Of the right shape; filled in place.
+    written : Certificate
+        Of the file.
+    tensors : dict
+        Of the file; not changed.
+
+    Raises
+    ------
+    CheckpointError
+        There are no such weights, or they are not those that were certified.
+    ValueError
+        A radius that is none.
+    """
+    taken = filled(network, written.hash, tensors)
+    if not 0.0 < written.radius < float("inf"):
+        raise ValueError(f"radius {written.radius} must be positive and finite")
+    found = issue(network, written.radius)
+    require_same(written, found)
+    return found, taken
 
 
 def require_same(written: Any, found: Any) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ocsdf3d.container import filled, require_same, seal, understanding, unseal, weights_of
+from ocsdf3d.container import proved_again, seal, understanding, unseal, weights_of
 from ocsdf3d.images.estimator import OneClassImageSDF
-from ocsdf3d.lipschitz.certificate import Certificate, issue, verify
+from ocsdf3d.lipschitz.certificate import Certificate, verify
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, Network, NetworkConfig
 
@@ -104,14 +104,11 @@ def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> OneClass
     written = Certificate(**header["certificate"])
     cls, config = NETWORKS[header["kind"]]
     network: Network = cls(config(**header["network"]), torch.Generator().manual_seed(0))
-    unused = set(tensors) - filled(network, written.hash, tensors)
+    certificate, taken = proved_again(network, written, tensors)
+    unused = set(tensors) - taken
     if unused != {"mean_"}:
         raise ValueError(f"tensors {', '.join(sorted(unused))} beside the weights, where mean_ is expected")
-    if not 0.0 < written.radius < float("inf"):
-        raise ValueError(f"radius {written.radius} must be positive and finite")
-    detector.network_ = network  # type: ignore[assignment]
-    detector.certificate_ = issue(network, written.radius)
-    require_same(written, detector.certificate_)
+    detector.network_, detector.certificate_ = network, certificate  # type: ignore[assignment]
     detector.shape_ = tuple(int(size) for size in header["shape"])
     detector.mean_ = tensors["mean_"].numpy()
     d = network.config.inputs

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ocsdf3d.container import filled, require_same, seal, understanding, unseal, weights_of
-from ocsdf3d.lipschitz.certificate import Certificate, issue, verify
+from ocsdf3d.container import proved_again, seal, understanding, unseal, weights_of
+from ocsdf3d.lipschitz.certificate import Certificate, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.columns import Columns
 from ocsdf3d.oneclass.estimator import OneClassSDF
@@ -136,12 +136,8 @@ def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> OneClass
     detector = OneClassSDF(**header["parameters"])
     written = Certificate(**header["certificate"])
     network = LipschitzNetwork(NetworkConfig(**header["network"]), torch.Generator().manual_seed(0))
-    unused = set(tensors) - filled(network, written.hash, tensors)
-    if not 0.0 < written.radius < float("inf"):
-        raise ValueError(f"radius {written.radius} must be positive and finite")
-    certificate = issue(network, written.radius)
-    require_same(written, certificate)
-    arrays = {name: tensors[name].numpy() for name in unused}
+    certificate, taken = proved_again(network, written, tensors)
+    arrays = {name: value.numpy() for name, value in tensors.items() if name not in taken}
     values = {**header["values"], **arrays}
     for name, value in values.items():
         if not name.endswith("_") or name.startswith("_") or hasattr(OneClassSDF, name) or name in APART:
