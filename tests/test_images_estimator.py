@@ -116,7 +116,7 @@ def test_the_papers_margin_is_half_of_that_on_twice_the_range_and_its_epochs_are
         ({"margin": 0.3}, lambda d: d.margin_ == 0.3),
         ({"lam": 40.0}, lambda d: d.history_["curves"]["lam"][-1] > 30.0),
         ({"steps": 7}, lambda d: d.n_iter_ == 7),
-        ({"negatives": "corners"}, lambda d: d._kinds() == ("corners",)),
+        ({"negatives": "corners"}, lambda d: d.kinds() == ("corners",)),
         ({"contamination": 0.25}, lambda d: (d.predict(bars(200, upright=True)) == -1).mean() == 0.25),
     ],
 )

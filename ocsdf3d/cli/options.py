@@ -79,6 +79,14 @@ def positive(text: str) -> float:
     return value
 
 
+def contamination(text: str) -> float:
+    """Option type: the share of rows or images to call outliers."""
+    value = number(text)
+    if not 0.0 < value <= 0.5:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 0.5, got {text}")
+    return value
+
+
 def add_seed(parser: argparse.ArgumentParser, most: int = 2**63 - 1) -> None:
     """Add `--seed`, from 0 to `most`."""
     parser.add_argument(

@@ -169,7 +169,7 @@ class OneClassImageSDF(OneClassSDF):
             Fewer than two images, values that are not pixels, or an option that is none.
         """
         self._check_options()
-        kinds = self._kinds()
+        kinds = self.kinds()
         device = resolve_device(self.device)
         images = pixels_of(X, least=2)
         self.shape_ = tuple(int(size) for size in images.shape[1:])
@@ -238,7 +238,8 @@ class OneClassImageSDF(OneClassSDF):
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}; got {self.preset!r}.")
         self._check_numbers()
 
-    def _kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[str, ...]:
+        """Return the names of the negatives that it learns against; ValueError where one is unknown."""
         if isinstance(self.negatives, str) and self.negatives == "auto":
             return SEEDS[self.preset]
         kinds = (self.negatives,) if isinstance(self.negatives, str) else tuple(self.negatives)

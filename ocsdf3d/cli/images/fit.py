@@ -9,7 +9,7 @@ from typing import Any
 from .. import checks, outputs
 from ..console import emit
 from ..interrupt import Interrupt
-from ..options import add_device, add_reporting, add_seed, number, positive, whole
+from ..options import add_device, add_reporting, add_seed, contamination, positive, whole
 from ..progress import Progress
 from . import given
 
@@ -50,7 +50,7 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
     )
     add(
         "--contamination",
-        type=_contamination,
+        type=contamination,
         metavar="S",
         help="share of the images to call outliers, above 0 to 0.5 (default: those that score below 0)",
     )
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         "unit": detector.unit_,
         "steps": detector.n_iter_,
         "preset": args.preset,
-        "negatives": detector._kinds(),
+        "negatives": detector.kinds(),
         "device": resolve_device(args.device).type,
         "seed": args.seed,
         "seconds": round(time.perf_counter() - begun, 3),
@@ -113,10 +113,3 @@ def run(args: argparse.Namespace) -> int:
     ]
     emit(figures, lines, as_json=args.json)
     return 0
-
-
-def _contamination(text: str) -> float:
-    value = number(text)
-    if not 0.0 < value <= 0.5:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 0.5, got {text}")
-    return value

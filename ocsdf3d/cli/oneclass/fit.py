@@ -9,7 +9,7 @@ from typing import Any
 from .. import checks, outputs
 from ..console import emit
 from ..interrupt import Interrupt
-from ..options import add_device, add_reporting, add_seed, number, positive, whole
+from ..options import add_device, add_reporting, add_seed, contamination, positive, whole
 from ..progress import Progress
 from . import given
 
@@ -68,7 +68,7 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--contamination",
-        type=_contamination,
+        type=contamination,
         metavar="S",
         help="share of the rows to call outliers, above 0 to 0.5 (default: those that score below 0)",
     )
@@ -139,10 +139,3 @@ def run(args: argparse.Namespace) -> int:
     ]
     emit(figures, lines, as_json=args.json)
     return 0
-
-
-def _contamination(text: str) -> float:
-    value = number(text)
-    if not 0.0 < value <= 0.5:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 0.5, got {text}")
-    return value
