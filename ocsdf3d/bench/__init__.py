@@ -100,6 +100,8 @@ class Ledger:
         Names of all columns, in order.
     key
         The columns that say which measurement a row is.
+    fresh
+        Forget the rows that are already there: both files are removed.
 
     Raises
     ------
@@ -107,8 +109,13 @@ class Ledger:
         The file holds other columns (it belongs to another bench or version), or is damaged.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], key: Sequence[str], *, fresh: bool = False
+    ) -> None:
         self.path, self.columns, self.key = path, list(columns), list(key)
+        if fresh:
+            for old in (path, path.with_suffix(".json")):
+                old.unlink(missing_ok=True)
         self.rows: list[dict[str, object]] = []
         if path.exists():
             self.rows = self._read()

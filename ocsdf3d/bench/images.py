@@ -194,10 +194,7 @@ def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> str:
             raise ValueError(f"no class {found!r} in {data.name}; it has {', '.join(data.classes)}.")
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"images_{data.name}.csv"
-    if fresh:
-        for old in (path, path.with_suffix(".json")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, COLUMNS, KEY)
+    ledger = Ledger(path, COLUMNS, KEY, fresh=fresh)
     rows = []
     for seed in asked.seeds:
         for found in classes:

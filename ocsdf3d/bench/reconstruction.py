@@ -88,10 +88,7 @@ def run(names: Sequence[str], asked: Asked, out: Path, *, fresh: bool, figure: b
 
 def _ledger(part: Protocol, out: Path, *, fresh: bool) -> Ledger:
     path = out / f"{part.name}.csv"
-    if fresh:
-        for old in (path, path.with_suffix(".json")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, (*KEY, "slice", *part.columns, "seconds", "error", "version"), KEY)
+    ledger = Ledger(path, (*KEY, "slice", *part.columns, "seconds", "error", "version"), KEY, fresh=fresh)
     for number, row in enumerate(ledger.rows, start=1):
         for name, column in {**part.columns, **SECONDS}.items():
             if isinstance(row[name], str) and column.better != "text":

@@ -178,10 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = asked.data or data_folder()
         paths = files(folder)
         path = asked.out / "survey.csv"
-        if asked.fresh:
-            for old in (path, path.with_suffix(".json")):
-                old.unlink(missing_ok=True)
-        ledger = Ledger(path, COLUMNS, KEY)
+        ledger = Ledger(path, COLUMNS, KEY, fresh=asked.fresh)
         asked.out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         say(str(error))

@@ -170,10 +170,7 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{protocol}.csv"
-    if fresh:
-        for old in (path, path.with_suffix(".json")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, COLUMNS, KEY)
+    ledger = Ledger(path, COLUMNS, KEY, fresh=fresh)
     tables = [read(one) for one in paths]
     rows: list[Mapping[str, object]] = []
     methods = list(methods)

@@ -51,10 +51,7 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "speed.csv"
-    if fresh:
-        for old in (path, path.with_suffix(".json")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, COLUMNS, KEY)
+    ledger = Ledger(path, COLUMNS, KEY, fresh=fresh)
     rows: list[Mapping[str, object]] = []
     for file in paths:
         shape = read(file).rows.shape

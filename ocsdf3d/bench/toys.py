@@ -141,9 +141,9 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "toys.csv"
     if fresh:
-        for old in (path, path.with_suffix(".json"), *(out / "maps").glob("*.npz")):
-            old.unlink(missing_ok=True)
-    ledger = Ledger(path, (*KEY, *FIGURES, "version"), KEY)
+        for old in (out / "maps").glob("*.npz"):
+            old.unlink()
+    ledger = Ledger(path, (*KEY, *FIGURES, "version"), KEY, fresh=fresh)
     rows = []
     for name in toys:
         for seed in seeds:
