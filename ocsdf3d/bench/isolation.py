@@ -71,10 +71,14 @@ def call_apart(function: Callable[..., Any], *arguments: object, limit: float) -
 
 
 def begun_peak() -> float:
-    """Memory held now [MB]; from here on `peak` counts anew, where the system can do that (Linux)."""
+    """Memory held now [MB]; from here on `peak` counts anew, where the system can do that (Linux, mostly).
+
+    Where it cannot, `peak` goes on counting what was held before: what is read off is then too large, never
+    too small. A process of its own (`call_apart`) keeps that excess to what its imports took.
+    """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return peak()
+    return _status("VmRSS")
 
 
 def peak() -> float:
@@ -83,9 +87,13 @@ def peak() -> float:
     Linux keeps `ru_maxrss` over fork and exec, so that a child begins at its parent's peak; `VmHWM` is the
     same figure of this program alone.
     """
+    return _status("VmHWM")
+
+
+def _status(name: str) -> float:
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
     except (OSError, StopIteration):
         import resource
 
