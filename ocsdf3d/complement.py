@@ -65,7 +65,7 @@ class WalkConfig:
 def walk(
     function: Function,
     seeds: torch.Tensor,
-    margin: float,
+    margin: float | torch.Tensor,
     config: WalkConfig,
     lower: torch.Tensor,
     upper: torch.Tensor,
@@ -79,7 +79,7 @@ def walk(
         f on (n, d) tensors, differentiable; freeze a network first (`LipschitzNetwork.frozen`).
     seeds : (n, d) tensor
         Q₀; not written into. With T = 0 they come back as they are, unprojected, as in the authors' code.
-    margin : float
+    margin : float or () tensor
         m, in the units of f.
     config : WalkConfig
         T, multiplier, level, side, rule.

@@ -11,7 +11,8 @@ Where f is known beforehand, `Known`, its misfit is part of the loss: on samples
 distances off it. hKR alone knows a boundary by labels only, and near it they are wrong wherever the oracle
 rounds.
 
-Nothing in the loop asks the device for a number: monitors stay tensors until a report is due.
+Nothing in the loop asks the device for a number: monitors stay tensors until a report is due, and what
+changes from step to step is read from tensors, so that a GPU replays a step as one recording (`replay.py`).
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
 
 from ocsdf3d.complement import WalkConfig, walk
+from ocsdf3d.lipschitz.moments import RMSprop
 from ocsdf3d.lipschitz.network import Network
 from ocsdf3d.lipschitz.stiefel import SpectralSteps
 from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.loss import hkr, misfit
 from ocsdf3d.query import Function, value_and_gradient
+from ocsdf3d.replay import Replay
 
 __all__ = ["History", "Known", "Labelled", "Source", "Surface", "TrainConfig", "learn"]
 
@@ -66,6 +70,8 @@ class TrainConfig:
         Cosine decay of the rates to 0; otherwise constant.
     walk : WalkConfig
         Algorithm 1.
+    half : float
+        Share of the run, from its start, whose walks are computed in bfloat16: negatives need no exact f.
     warm : int
         First steps, with T = 0.
     updates : int
@@ -91,6 +97,7 @@ class TrainConfig:
     adam_rate: float = 6e-3
     decay: bool = True
     walk: WalkConfig = field(default_factory=WalkConfig)
+    half: float = 0.0
     warm: int = 0
     updates: int = 1
     refresh: int = 0
@@ -106,8 +113,9 @@ class TrainConfig:
         for name in ("touch", "away"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must not be negative, and finite; got {getattr(self, name)}.")
-        if not 0.0 <= self.lam_hold <= 1.0:
-            raise ValueError(f"`lam_hold` must lie in [0, 1]; got {self.lam_hold}.")
+        for name in ("lam_hold", "half"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must lie in [0, 1]; got {getattr(self, name)}.")
         for name in ("margin", "margin_start", "lam", "lam_start", "rate", "adam_rate"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
@@ -132,6 +140,7 @@ class Source(Protocol):
     """Where batches come from."""
 
     walked: bool  # whether Algorithm 1 moves every batch of negatives
+    generator: torch.Generator  # of its draws
 
     def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return n positives and n negatives (or seeds), (n, d) each."""
@@ -276,16 +285,14 @@ class History:
 
 
 class _RMSprop:
-    """RMSprop with Keras's defaults behind the interface of `SpectralSteps`."""
+    """RMSprop, then the retraction, behind the interface of `SpectralSteps`."""
 
     def __init__(self, network: Network, rate: float) -> None:
-        self.network, self.rate = network, rate
-        self.optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.9, eps=1e-7)
+        self.network = network
+        self.steps = RMSprop(list(network.parameters()), rate)
 
-    def step(self, scale: float = 1.0, workers: Workers | None = None) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * scale
-        self.optimizer.step()
+    def step(self, scale: float | torch.Tensor = 1.0, workers: Workers | None = None) -> None:
+        self.steps.step(scale)
         self.network.retract()
 
 
@@ -331,27 +338,51 @@ def learn(
     else:
         optimizer = _RMSprop(network, config.rate)
     history = History() if history is None else history
-    positives = negatives = network.head.new_zeros((0, network.config.inputs))
-    with Workers(network.head.device) as workers:
+    device = network.head.device
+    schedule = torch.tensor(
+        [
+            (config.margin_at(done), config.lam_at(done), config.rate_at(done))
+            for done in (step / config.steps for step in range(config.steps))
+        ],
+        device=device,
+    )
+    at = torch.zeros(1, dtype=torch.int64, device=device)  # the step, where a recording can see it
+    held = [network.head.new_zeros((config.batch, network.config.inputs)) for _ in range(2)]
+    height = known.height if known is not None else 0.0
+
+    def step_once(fresh: bool, walked: bool, half: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        margin, lam, rate = schedule[at][0].unbind()
+        if fresh:
+            positives, negatives = source.draw(config.batch)
+            if walked:
+                with network.frozen(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    negatives = walk(
+                        lambda x: network(x).float(), negatives, margin, config.walk, lower, upper, generator
+                    )
+            held[0].copy_(positives)
+            held[1].copy_(negatives)
+        batch = [*held, *(known.draw(config.anchors) if known is not None else ())]
+        found = _descend(network, config, batch, height, margin, lam, workers)
+        optimizer.step(rate, workers)
+        at.add_(1)
+        return found
+
+    drawn = [generator, source.generator, *([known.generator] if known is not None else [])]
+    replay = Replay(device, *drawn)
+    with Workers(device) as workers:
         for step in range(config.steps):
             done = step / config.steps
-            margin, lam = config.margin_at(done), config.lam_at(done)
             if config.refresh and step and step % config.refresh == 0:
                 with network.frozen():
-                    source.refresh(network, margin)
-            if step % config.updates == 0:
-                positives, negatives = source.draw(config.batch)
-                if source.walked and step >= config.warm:
-                    with network.frozen():
-                        negatives = walk(network, negatives, margin, config.walk, lower, upper, generator)
-            batch = [positives, negatives, *(known.draw(config.anchors) if known is not None else ())]
-            height = known.height if known is not None else 0.0
-            loss, inside, outside = _descend(network, config, batch, height, margin, lam, workers)
-            optimizer.step(config.rate_at(done), workers)
+                    source.refresh(network, config.margin_at(done))
+                replay.forget()
+            key = step % config.updates == 0, source.walked and step >= config.warm, done < config.half
+            loss, inside, outside = replay.run(key, partial(step_once, *key))
             history.steps = step + 1
             if history.steps % config.report == 0 or history.steps == config.steps:
-                figures = _figures(network, loss, inside, outside, positives, negatives)
-                history.add({"step": float(history.steps), **figures, "margin": margin, "lam": lam})
+                figures = _figures(network, loss, inside, outside, *held)
+                figures |= {"margin": config.margin_at(done), "lam": config.lam_at(done)}
+                history.add({"step": float(history.steps), **figures})
                 if report is not None:
                     report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
                 if stop is not None and stop():
@@ -365,8 +396,8 @@ def _descend(
     config: TrainConfig,
     batch: list[torch.Tensor],
     height: float,
-    margin: float,
-    lam: float,
+    margin: float | torch.Tensor,
+    lam: float | torch.Tensor,
     workers: Workers,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Give the parameters the gradient of the loss of a batch; return the loss, and f on both classes.
@@ -390,7 +421,10 @@ def _descend(
     shares = workers.map(share, zip(*(part.tensor_split(count) for part in batch), strict=True))
     losses, inside, outside, *gradients = zip(*shares, strict=True)
     for parameter, parts in zip(parameters, gradients, strict=True):
-        parameter.grad = None if parts[0] is None else torch.stack(parts).sum(dim=0)
+        if parts[0] is None or len(parts) == 1:
+            parameter.grad = parts[0]
+        else:
+            parameter.grad = torch.stack(parts).sum(dim=0)
     return torch.stack(losses).sum(), torch.cat(inside), torch.cat(outside)
 
 

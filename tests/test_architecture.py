@@ -23,6 +23,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "level",
         "memory",
         "devices",
+        "replay",
         ("geometry", "oracle", "query"),
         (
             "lipschitz.activations",
@@ -30,6 +31,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
             "lipschitz.network",
             "lipschitz.convolution",
             "lipschitz.workers",
+            "lipschitz.moments",
             "lipschitz.stiefel",
             "lipschitz.bound",
             "lipschitz.certificate",

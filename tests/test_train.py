@@ -61,7 +61,7 @@ class Recorder:
     """A source that hands out the same points and writes down when it was asked."""
 
     def __init__(self, walked: bool = True) -> None:
-        generator = torch.Generator().manual_seed(0)
+        generator = self.generator = torch.Generator().manual_seed(0)
         self.walked = walked
         self.points, self.negatives = ring(generator, 64), seeds(generator)(64)
         self.draws: list[int] = []
@@ -193,8 +193,8 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Margins of the walks that `train` asks for; the walk itself is a move by one."""
     margins: list[float] = []
 
-    def fake(function: Any, x: torch.Tensor, margin: float, *rest: Any) -> torch.Tensor:
-        margins.append(margin)
+    def fake(function: Any, x: torch.Tensor, margin: torch.Tensor, *rest: Any) -> torch.Tensor:
+        margins.append(float(margin))
         assert not function(x).requires_grad  # frozen: no weight gradients on the way
         return x + 1.0
 
@@ -217,7 +217,7 @@ def test_labelled_batches_are_not_walked(walks: list[float]) -> None:
 def test_walks_use_the_margin_of_the_moment(walks: list[float]) -> None:
     config = settings(margin=0.01, margin_start=0.1)
     run(network(), Recorder(), config)
-    assert walks == [config.margin_at(step / 20) for step in range(20)]
+    assert walks == pytest.approx([config.margin_at(step / 20) for step in range(20)], rel=1e-6)
 
 
 def test_refreshes_come_every_so_many_steps_and_not_at_once() -> None:

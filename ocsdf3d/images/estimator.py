@@ -61,6 +61,7 @@ PRESETS = {
         lam_start=200.0,
         optimizer="rmsprop",
         rate=1e-3,
+        half=0.8,
         walk=WalkConfig(steps=16, multiplier=1.0, level=-1.0),
     ),
 }

@@ -243,7 +243,8 @@ class LipschitzNetwork(Network):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return f(x), (n,), for x (n, d)."""
         entry, square, head = self.weights()
-        fused = self.config.activation == "half_abs"
+        # Under mixed precision each operation is cast by itself, which one node of its own does not do.
+        fused = self.config.activation == "half_abs" and not torch.is_autocast_enabled(x.device.type)
         activation = ACTIVATIONS[self.config.activation]
         recorded = torch.is_grad_enabled()
         # Unbound at once: the gradient of one layer taken by its index is a zero for every other layer.

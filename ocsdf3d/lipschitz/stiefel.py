@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 
+from ocsdf3d.lipschitz.moments import Adam
 from ocsdf3d.lipschitz.network import Network
 from ocsdf3d.lipschitz.workers import Workers
 
@@ -76,11 +77,10 @@ class SpectralSteps:
         self.velocities = [torch.zeros_like(stack) for stack in self.stacks]
         turned = {id(stack) for stack in self.stacks}
         others = [parameter for parameter in network.parameters() if id(parameter) not in turned]
-        self.adam = torch.optim.Adam(others, lr=adam_rate, betas=(0.9, 0.99), fused=True)
-        self.adam_rate = adam_rate
+        self.adam = Adam(others, adam_rate)
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0, workers: Workers | None = None) -> None:
+    def step(self, scale: float | torch.Tensor = 1.0, workers: Workers | None = None) -> None:
         """Take one step, `scale` times the base rates (the schedule), and retract; layers side by side."""
         for square, velocity in zip(self.stacks, self.velocities, strict=True):
             if not len(square) or square.grad is None:
@@ -89,17 +89,15 @@ class SpectralSteps:
             parts = zip(*(t.chunk(workers.count if workers else 1) for t in layers), strict=True)
             moves = [(*part, self.rate * scale) for part in parts]
             _ = workers.map(self._move, moves) if workers else [self._move(move) for move in moves]
-        for group in self.adam.param_groups:
-            group["lr"] = self.adam_rate * scale
-        self.adam.step()
+        self.adam.step(scale)
         self.network.retract()
 
     @torch.no_grad()
-    def _move(self, layers: tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]) -> None:
+    def _move(self, layers: tuple[torch.Tensor, torch.Tensor, torch.Tensor, float | torch.Tensor]) -> None:
         """Turn some square layers, given with their gradients and velocities, by an angle."""
         square, gradient, velocity, angle = layers
         direction = tangent(square, gradient)
         # Sizes are compared within a layer only: normalise before averaging over time.
         direction /= direction.flatten(1).norm(dim=1).clamp_min(1e-20)[:, None, None]
         velocity.lerp_(direction, 1.0 - self.momentum)
-        square.sub_(orthogonalised(torch.lerp(direction, velocity, self.momentum)), alpha=angle)
+        square.sub_(angle * orthogonalised(torch.lerp(direction, velocity, self.momentum)))
