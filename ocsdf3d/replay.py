@@ -45,7 +45,6 @@ class Replay:
         self.recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)
-            self.pool = torch.cuda.graph_pool_handle()
 
     def run(self, key: Hashable, function: Callable[[], T]) -> T:
         """Return what the function returns; under one key it must always do the same."""
@@ -77,7 +76,7 @@ class Replay:
         torch.cuda.synchronize(self.device)
         with torch.cuda.stream(self.stream):
             # `torch.cuda.graph` would collect garbage and empty the cache first: a tenth of a second each
-            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+            graph.capture_begin(capture_error_mode="thread_local")
             try:
                 result = function()
             finally:

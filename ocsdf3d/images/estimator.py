@@ -101,7 +101,7 @@ class OneClassImageSDF(OneClassSDF):
     contamination : float or "auto"
         Share of the training images to call outliers, in (0, 0.5]; "auto" accepts what scores above 0.
     device : str
-        `"auto"`, `"cpu"` or `"cuda"`: where it learns; it scores on the CPU.
+        `"auto"`, `"cpu"` or `"cuda"`: where it learns; it scores there as well, where there is such a device.
     random_state : int, RandomState or None
         As in scikit-learn; an int makes fit repeatable on the CPU.
     progress : callable, optional

@@ -22,6 +22,7 @@ Béthune et al., OCSDF, ICML 2023, sections 3.3, 4 and 5.2, appendix G. Pedregos
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -127,7 +128,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     contamination : float or "auto"
         Share of the training rows to call outliers, in (0, 0.5]; "auto" accepts what scores above 0.
     device : str
-        `"auto"`, `"cpu"` or `"cuda"`: where it learns; it scores on the CPU.
+        `"auto"`, `"cpu"` or `"cuda"`: where it learns; it scores there as well, where there is such a device.
     random_state : int, RandomState or None
         As in scikit-learn; an int makes fit repeatable on the CPU.
     progress : callable, optional
@@ -384,10 +385,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
 
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
-        unit = torch.as_tensor(standard / self.unit_, dtype=torch.float32)
+        device = resolve_device("cpu" if self.device == "cpu" else "auto")
+        network = self.network_ if device.type == "cpu" else deepcopy(self.network_).to(device)
+        unit = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         size = self.tile
         tiles = max(1, -(-len(unit) // size))
         padded = torch.cat([unit, unit.new_zeros((tiles * size - len(unit), unit.shape[1]))])
         with torch.no_grad():
-            values = torch.cat([self.network_(tile) for tile in padded.split(size)])
-        return self.unit_ * values[: len(unit)].double().numpy()
+            values = torch.cat([network(tile) for tile in padded.split(size)])
+        return self.unit_ * values[: len(unit)].double().cpu().numpy()
