@@ -5,6 +5,9 @@ GPU ends them. A CUDA graph holds them all; starting it is one call. What is rec
 that runs on a CPU: it reads and writes the same tensors each time, takes what changes from step to step from
 tensors, and draws from generators that the recording knows.
 
+On an NVIDIA H200, spot of 2,048 samples: a step of the preset default takes 0.695 ms, 0.679 of them in
+kernels, of `best` 1.576 and 1.545; 400 steps of a shell, walks included, 0.5 s instead of 4.4.
+
 References
 ----------
 Nguyen, Carilli, et al., Accelerating PyTorch with CUDA Graphs, 2021.

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from ocsdf3d.lipschitz import certificate
 from ocsdf3d.lipschitz.bound import certify, lipschitz_bound
 from ocsdf3d.lipschitz.certificate import CertificateError, issue, rounding_bound, verify
 from ocsdf3d.lipschitz.convolution import (
     ConvolutionalNetwork,
     ConvolutionConfig,
+    convolved,
     patches,
     shifted,
     unshuffled,
@@ -171,3 +173,46 @@ def test_weights_that_are_not_finite_are_not_certified() -> None:
 def test_what_is_no_shape_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ConvolutionConfig(**{"height": 4, "width": 4, "channels": 1, **changes})
+
+
+@pytest.mark.parametrize("padding", ["zeros", "circular"])
+def test_training_runs_the_very_map_that_is_proved(padding: str) -> None:
+    draws = torch.Generator().manual_seed(2)
+    x, weight, bias = (
+        torch.randn(shape, generator=draws, dtype=torch.float64) for shape in ((3, 7, 6, 2), (5, 18), (5,))
+    )
+    proved = patches(x, padding) @ weight.mT + bias
+    torch.testing.assert_close(convolved(x, weight, bias, padding), proved, rtol=0.0, atol=1e-14)
+    net = network("paper", padding=padding).double()
+    with torch.no_grad():
+        certain = net(images(4))
+    recorded = net(images(4))
+    assert recorded.requires_grad
+    torch.testing.assert_close(recorded.detach(), certain, rtol=0.0, atol=1e-14)
+
+
+def test_rounding_is_measured_in_parts_and_on_fewer_points_of_a_large_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one piece, 4,096 images through the paper's network took 14 GB."""
+    net = certify(network("paper"))[0]
+    seen: list[int] = []
+    forward = ConvolutionalNetwork.forward
+
+    def watched(self: ConvolutionalNetwork, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(ConvolutionalNetwork, "forward", watched)
+    whole = issue(net, 3.0)
+    assert set(seen) == {4096}
+    seen.clear()
+    monkeypatch.setattr(certificate, "TOGETHER", 2**20)
+    apart = issue(net, 3.0)
+    assert max(seen) < 2000
+    assert sum(seen) == 2 * 4096
+    assert apart.rounding == pytest.approx(whole.rounding, rel=0.2)
+    seen.clear()
+    monkeypatch.setattr(certificate, "PRODUCTS", 1)
+    assert issue(net, 3.0).rounding <= apart.rounding
+    assert sum(seen) == 2 * 256

@@ -16,9 +16,9 @@ networks serve as they are. What stands between them does not enlarge distances,
   that share no value add their squares. *Average pooling*, the sum over √k for k values, is linear of norm 1.
 - The same matrix at each place is block diagonal: its norm is the matrix's.
 
-Where gradients are recorded, in training and walks, the same kernels are run as a convolution of the library's
-own: several times faster, and rounded as it pleases, by TF32 or Winograd's scheme on a GPU. Values that are
-to be certified are computed without gradients, by the matrices of the proof.
+Where gradients are recorded, in training and walks, the kernels are run as the library's own convolution:
+twice as fast on a core, and rounded as it pleases, by TF32 or Winograd's scheme on a GPU. Values that are to
+be certified are computed without gradients, by the matrices of the proof.
 
 With shifts and unshuffling alone the network is an isometry up to the borders until it narrows, hence keeps
 ‖∇f‖ = 1 where patches measure 0.3.
@@ -255,7 +255,11 @@ class ConvolutionalNetwork(Network):
                 if config.mixing == "patches" and torch.is_grad_enabled():
                     rows = convolved(x, weight, bias, config.padding).reshape(-1, own)
                 else:
-                    x = patches(x, config.padding) if config.mixing == "patches" else _mixed(x, config.padding)
+                    x = (
+                        patches(x, config.padding)
+                        if config.mixing == "patches"
+                        else _mixed(x, config.padding)
+                    )
                     rows = torch.addmm(bias, x.reshape(-1, x.shape[3]), weight.mT)
                 x = ACTIVATIONS[config.activation](rows).view(shape)
         if config.head == "places":
