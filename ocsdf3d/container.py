@@ -34,6 +34,7 @@ __all__ = [
     "Sealed",
     "digest",
     "filled",
+    "kind_of",
     "proved_again",
     "require_same",
     "seal",
@@ -145,6 +146,24 @@ def _order_header(path: Path) -> None:
     text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the kind that a file says it is of, a key of `READERS`; None where it says none of them.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    """
+    with Path(path).open("rb"):
+        pass
+    try:
+        with safe_open(Path(path), framework="pt", device="cpu") as file:
+            said = str((file.metadata() or {}).get("format", "")).removeprefix(FORMAT)
+    except SafetensorError:
+        return None
+    return said if said in READERS else None
 
 
 def unseal(path: str | os.PathLike[str], kind: str, newest: int) -> Sealed:

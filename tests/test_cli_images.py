@@ -257,3 +257,12 @@ def test_every_option_tells_its_default() -> None:
         for action in step._actions:
             if action.option_strings and not action.required and action.dest not in ("help", "own"):
                 assert "default" in str(action.help), (name, action.option_strings)
+
+
+def test_info_tells_what_a_detector_of_images_is(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(detector), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "image-detector"
+    assert told["lipschitz"] <= 1.0
+    assert len(told["shape"]) in (2, 3)
+    assert told["settings"]["preset"] == "cpu"

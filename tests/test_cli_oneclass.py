@@ -300,9 +300,6 @@ def test_a_field_is_no_detector(
     field = ocsdf3d.save(tmp_path / "field.safetensors", sphere())
     line = refused(capsys, "score", field, folder / "judge.npz", "-o", tmp_path / "s.csv")
     assert "a file of kind field, not a detector of ocsdf3d: use ocsdf3d.load" in line
-    capsys.readouterr()
-    assert main(["info", str(detector)]) == 1
-    assert "a file of kind detector, not a field of ocsdf3d" in capsys.readouterr().err
 
 
 def test_inputs_are_not_overwritten(folder: Path, detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -627,3 +624,27 @@ def test_verbose_shows_the_traceback_and_progress(
     assert "train 60/60" in capsys.readouterr().err
     assert run("fit", folder / "learn.csv", "-o", tmp_path / "d.safetensors", "-v") == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_info_tells_what_a_detector_is(detector: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(detector), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = load(detector)
+    assert told["kind"] == "detector"
+    assert told["columns"] == found.n_features_in_
+    assert told["hash"] == found.certificate_.hash
+    assert told["lipschitz"] <= 1.0
+    assert told["margin"] == found.margin_
+    assert told["settings"]["preset"] == found.preset
+    assert main(["info", str(detector)]) == 0
+    assert "network.width: " in capsys.readouterr().out
+
+
+def test_info_of_an_altered_detector_says_not_certified(
+    detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(detector.read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "altered.safetensors").write_bytes(data)
+    assert main(["info", str(tmp_path / "altered.safetensors"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["certified"] is False

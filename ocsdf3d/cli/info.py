@@ -1,8 +1,10 @@
-"""`ocsdf3d info`: what a field file says of itself."""
+"""`ocsdf3d info`: what a file of a field or of a detector says of itself."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import outputs
@@ -12,6 +14,7 @@ from .options import add_reporting
 
 if TYPE_CHECKING:
     from ocsdf3d.csg import Field
+    from ocsdf3d.oneclass import OneClassSDF
 
 LONGEST_LIST = 6  # two corners of a box are shown whole, the curves of training are not
 
@@ -20,10 +23,14 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
         "info",
-        help="certificate, frame, settings and history of a field",
-        description="Show a field's certificate, frame, settings and history.",
+        help="certificate, settings and history of a field or a detector",
+        description="Show the certificate, settings and history of a field or a detector.",
     )
-    parser.add_argument("field", metavar="FIELD", help="field written by `ocsdf3d reconstruct --save`")
+    parser.add_argument(
+        "field",
+        metavar="FILE",
+        help="field written by `ocsdf3d reconstruct --save`, or detector by `oneclass fit` or `images fit`",
+    )
     add_reporting(parser)
     parser.set_defaults(run=run)
 
@@ -32,18 +39,61 @@ def run(args: argparse.Namespace) -> int:
     """Load, tell."""
     outputs.check_input(args.field)
 
-    from ocsdf3d import checkpoint
+    from ocsdf3d.container import CheckpointError, kind_of
 
     with Interrupt():
         try:
-            field = checkpoint.load(args.field, device="cpu")
-        except checkpoint.CheckpointError as error:
+            described = DESCRIBED.get(kind_of(args.field) or "field", _field)(args.field)
+        except CheckpointError as error:
             if args.json:  # machines get the object as well as the exit code and the line
                 emit({"field": args.field, "certified": False, "reason": str(error)}, [], as_json=True)
             raise
-    figures = plain({"field": args.field, **field.certificate, **_described(field)})
+    figures = plain({"field": args.field, **described})
     emit(figures, [f"{name}: {_shown(value)}" for name, value in flattened(figures)], as_json=args.json)
     return 0
+
+
+def _field(path: str) -> dict[str, Any]:
+    from ocsdf3d import checkpoint
+
+    field = checkpoint.load(path, device="cpu")
+    return {**field.certificate, **_described(field)}
+
+
+def _detector(path: str) -> dict[str, Any]:
+    from ocsdf3d import oneclass
+
+    detector = oneclass.load(path)
+    names = getattr(detector, "feature_names_in_", None)
+    own = {"columns": detector.n_features_in_, "names": None if names is None else list(names)}
+    return {"kind": "detector", **own, **_learnt(detector)}
+
+
+def _image_detector(path: str) -> dict[str, Any]:
+    from ocsdf3d import images
+
+    detector = images.load(path)
+    return {"kind": "image-detector", "shape": detector.shape_, **_learnt(detector)}
+
+
+DESCRIBED: dict[str, Callable[[str], dict[str, Any]]] = {
+    "field": _field,
+    "detector": _detector,
+    "image-detector": _image_detector,
+}
+
+
+def _learnt(detector: OneClassSDF) -> dict[str, Any]:
+    """What both kinds of detectors say; scores and radii are `unit` times the network's."""
+    return {
+        **dataclasses.asdict(detector.certificate_),
+        "margin": detector.margin_,
+        "offset": detector.offset_,
+        "unit": detector.unit_,
+        "settings": {k: v for k, v in detector.get_params(deep=False).items() if k != "progress"},
+        "history": detector.history_,
+        "network": detector.network_.config,
+    }
 
 
 def _described(field: Field) -> dict[str, Any]:
