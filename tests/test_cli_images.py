@@ -196,30 +196,46 @@ def test_the_bench_runs_on_folders_and_goes_on(
 ) -> None:
     from dataclasses import replace
 
-    from ocsdf3d.bench import images
+    from ocsdf3d.bench import image_figures, image_methods, images
     from ocsdf3d.images import estimator
 
     monkeypatch.setitem(estimator.PRESETS, "cpu", replace(PRESETS["cpu"], steps=30))
-    monkeypatch.setattr(images, "EPOCHS", 2)
-    given = [folder, "--out", tmp_path, "--attacked", 10, "--seeds", 0, "--preset", "cpu"]
-    assert run("bench", *given, "--classes", "up", "--methods", "ocsdf", "deepsvdd", "forest", "svm") == 0
+    monkeypatch.setattr(image_methods, "EPOCHS", 2)
+    given = [folder, "--out", tmp_path, "--attacked", 10, "--seeds", 0, "--preset", "cpu", "--device", "cpu"]
+    draw = ["--draw", *image_figures.KINDS]
+    assert run("bench", *given, "--classes", "up", "--methods", *images.METHODS, *draw) == 0
     first = capsys.readouterr()
     table = first.out
     assert "## AUROC [%]" in table
+    assert "images: 30 to 40 to learn of each class; to test 30 of it against 30 others" in table
+    for kind in image_figures.KINDS:
+        with Image.open(tmp_path / f"images_{folder.name}_{kind}.png") as picture:
+            assert min(picture.size) > 50
+            assert np.asarray(picture.convert("L")).std() > 10.0  # nothing is blank
     assert "## deepsvdd under attack" in table
     rows = json.loads((tmp_path / f"images_{folder.name}.json").read_text())
-    assert [row["method"] for row in rows] == ["ocsdf", "deepsvdd", "forest", "svm"]
-    ours = rows[0]
+    assert [row["method"] for row in rows] == list(images.METHODS)
+    ours, counts = rows[0], ("learnt", "normal", "others")
+    assert [ours[name] for name in counts] == [40, 30, 30]
+    assert ours["gradient_norm"] > 0.8
     assert ours["auroc"] > 0.9
     assert ours["certified_8"] >= ours["certified_36"] >= ours["certified_72"]
-    for radius in images.ATTACKS:
+    for radius in images.RADII:
         assert ours[f"least_{radius}"] <= ours[f"attacked_{radius}"] <= ours["clean_attacked"]
     assert rows[1]["least_36"] is None
-    assert rows[1]["attacked_255"] <= rows[1]["clean_attacked"]
-    assert rows[2]["clean_attacked"] is None
+    for row in rows[1:4]:
+        attacked = [row["clean_attacked"], *(row[f"attacked_{radius}"] for radius in images.RADII)]
+        assert attacked == sorted(attacked, reverse=True)
+    assert rows[4]["clean_attacked"] is None
+    detector = tmp_path / "detectors" / f"{folder.name}_up_cpu_0.safetensors"
+    assert load(detector).n_iter_ == 30
+    detector.unlink()
+    assert run("bench", *given, "--classes", "up", "--methods", "ocsdf", "--draw", "heat") == 0
+    assert "learnt for the figure" in capsys.readouterr().err
+    assert load(detector).n_iter_ == 30
     assert run("bench", *given, "--classes", "up", "flat", "--methods", "forest", "--json") == 0
     assert "class flat, seed 0, forest" in capsys.readouterr().err  # and nothing of class up
-    assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 5
+    assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 7
     sized = [folder, "--methods", "forest", "--fresh", "--size", 5, 5, "--classes", "up", "--out", tmp_path]
     assert run("bench", *sized) == 0
     assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 1
@@ -230,6 +246,7 @@ def test_the_bench_runs_on_folders_and_goes_on(
     [
         (["nowhere"], "neither one of mnist, fashion, cifar10 nor a folder"),
         (["FOLDER", "--classes", "dogs"], "no class 'dogs'"),
+        (["FOLDER", "--classes", "up", "--methods", "forest", "--draw", "curves"], "rows that were attacked"),
     ],
 )
 def test_what_the_bench_cannot_do_is_one_line(
@@ -247,6 +264,8 @@ def test_the_command_line_offers_what_there_is() -> None:
     assert tuple(PRESETS) == fit.PRESETS == bench_step.PRESETS
     assert tuple(NEGATIVES) == fit.NEGATIVES
     assert images.METHODS == bench_step.METHODS
+    assert images.DEFAULT == bench_step.DEFAULT
+    assert tuple(images.figures.KINDS) == bench_step.FIGURES
     assert synthesis.STARTS == synthesize.STARTS
 
 

@@ -1,104 +1,57 @@
 """One class of images against all others: ours beside Isolation Forest, OC-SVM and Deep SVDD.
 
     ocsdf3d images bench mnist --seeds 0 1
+    ocsdf3d images bench mnist --draw curves histograms synthesis heat
 
 Each class in turn is what is learnt, from its training images alone; then the whole test set is scored.
 Certified AUROC is for l2 radii of pixels in [0, 1] on the whole test set; attacked AUROC comes from projected
-gradient descent on the first images of either kind, and beside it stand the certified and the clean one of
-those. Every row goes into a ledger as soon as it is measured, so that an interrupted run goes on where it
-stopped.
+gradient descent with three random restarts on some images of either kind, and beside it stand the certified
+and the clean one of those. Every row goes into a ledger as soon as it is measured, and every detector of ours
+into a file, so that an interrupted run goes on where it stopped and figures need no training.
+
+References
+----------
+Béthune et al., OCSDF, ICML 2023, section 5.3, appendix H, tables 3, 7 and 10 to 13.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ocsdf3d import __version__
-from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, replaced, say
-from ocsdf3d.bench.deepsvdd import DeepSVDD
+from ocsdf3d.bench import Ledger, circumstances, markdown, replaced, say
+from ocsdf3d.bench import image_figures as figures
+from ocsdf3d.bench.image_methods import ATTACKED, DEFAULT, METHODS, OF_PRESETS, Score, Scored, scored
+from ocsdf3d.bench.image_sets import Dataset, dataset
 from ocsdf3d.images.estimator import OneClassImageSDF
-from ocsdf3d.images.folders import ImageError, read_images
+from ocsdf3d.images.saved import load, save
 from ocsdf3d.oneclass.attack import pushed
 from ocsdf3d.oneclass.certificate import auroc, certified_auroc
 
 Floats = NDArray[np.float64]
-Score = Callable[[torch.Tensor], torch.Tensor]  # of rows in [0, 1], differentiable
+Rows = Sequence[dict[str, object]]
 
-SETS = {
-    "mnist": "mnist.npz",
-    "fashion": "fashion_mnist_subset.npz",
-    "cifar10": "cifar10_subset.npz",
-}
-METHODS = ("ocsdf", "deepsvdd", "forest", "svm")
-RADII = (8, 16, 36, 72)  # certified [1/255]
-ATTACKS = (36, 72, 255)  # attacked [1/255]
-ATTACKED = 200  # images of either kind
-EPOCHS = 30  # of Deep SVDD
-NU = 0.1  # of OC-SVM
+RADII = (8, 16, 36, 72, 144, 255)  # certified, and attacked [1/255]
+ATTACK_COUNT = 200  # images of either kind
+RESTARTS = 3  # of the attack
 PACKAGES = ("torch", "numpy", "scikit-learn")
 
 CERTIFIED = tuple(f"certified_{radius}" for radius in RADII)
-EMPIRICAL = tuple(f"{kind}_{radius}" for radius in ATTACKS for kind in ("least", "attacked"))
+EMPIRICAL = tuple(f"{kind}_{radius}" for radius in RADII for kind in ("least", "attacked"))
 KEY = ("dataset", "class", "method", "preset", "seed")
 COLUMNS = (
     *KEY,
+    *("learnt", "normal", "others"),
     *("auroc", *CERTIFIED, "clean_attacked", *EMPIRICAL),
-    *("gradient_norm", "seconds", "version"),
+    *("gradient_norm", "seconds", "attack_seconds", "version"),
 )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled images.
-
-    Attributes
-    ----------
-    name : str
-    train, test : (n, h, w[, c]) arrays
-        uint8.
-    y_train, y_test : (n,) arrays
-        Numbers of classes.
-    classes : tuple of str
-        Their names.
-    """
-
-    name: str
-    train: NDArray[np.uint8]
-    y_train: NDArray[np.int64]
-    test: NDArray[np.uint8]
-    y_test: NDArray[np.int64]
-    classes: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scored:
-    """What a method says of the test images.
-
-    Attributes
-    ----------
-    scores : (n,) array
-        Larger for what looks normal.
-    function : callable, optional
-        The score, of rows in [0, 1], where it has a gradient.
-    rounding : float, optional
-        Bound of what rounding may add to a difference of two scores of one image, where the slope is at most
-        1; None where nothing is proved.
-    gradient_norm : float, optional
-        Mean ‖∇f‖ at the end of training.
-    """
-
-    scores: Floats
-    function: Score | None = None
-    rounding: float | None = None
-    gradient_norm: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,75 +71,52 @@ class Asked:
         Images of either kind to attack; 0 for none.
     size : (int, int), optional
         Height and width to scale the images of a folder to.
+    device : str
+        Where networks learn and attacks run.
+    draw : tuple of str
+        Figures to draw, of `image_figures.KINDS`.
     """
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT
     classes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     preset: str = "cpu"
-    attacked: int = ATTACKED
+    attacked: int = ATTACK_COUNT
     size: tuple[int, int] | None = None
+    device: str = "auto"
+    draw: tuple[str, ...] = ()
 
 
-def dataset(name: str, size: tuple[int, int] | None = None) -> Dataset:
-    """Return a set of `SETS`, or that of a folder with `train/CLASS` and `test/CLASS` in it.
+def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> tuple[str, list[Path]]:
+    """Measure and return the tables, Markdown, and the figures drawn.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such set or folder.
-    ImageError
-        Its images do not fit together, or a class has none to test on.
-    """
-    if name in SETS:
-        with np.load(data_folder() / "images" / SETS[name]) as found:
-            labels = found["y_train"].astype(np.int64), found["y_test"].astype(np.int64)
-            names = [str(word) for word in found["class_names"]] if "class_names" in found else None
-            count = int(labels[0].max()) + 1
-            given = tuple(names or map(str, range(count)))
-            return Dataset(name, found["X_train"], labels[0], found["X_test"], labels[1], given)
-    root = Path(name)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{name}: neither one of {', '.join(SETS)} nor a folder.")
-    classes = sorted(path.name for path in (root / "train").glob("*/"))
-    if len(classes) < 2:
-        raise ImageError(f"{root}: two folders or more are expected in {root / 'train'}, one a class.")
-    parts = []
-    for half in ("train", "test"):
-        images = [read_images(root / half / found, size=size).images for found in classes]
-        if len({found.shape[1:] for found in images}) > 1:
-            raise ImageError(f"{root / half}: classes differ in size or channels; give a size to scale to.")
-        parts.append((np.concatenate(images), np.repeat(np.arange(len(images)), [len(i) for i in images])))
-    (train, y_train), (test, y_test) = parts
-    if train.shape[1:] != test.shape[1:]:
-        raise ImageError(f"{root}: train and test differ in size or channels; give a size to scale to.")
-    return Dataset(root.name, train.astype(np.uint8), y_train, test.astype(np.uint8), y_test, tuple(classes))
-
-
-def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> str:
-    """Measure and return the tables, Markdown; they also go into `out`, with the rows as CSV and JSON.
+    They also go into `out`, with the rows as CSV and JSON and the detectors.
 
     Parameters
     ----------
     name : str
-        Of a set, or a folder, see `dataset`.
+        Of a set, or a folder, see `image_sets.dataset`.
     asked : Asked
         The options.
     out : path
-        Folder for ledger and tables.
+        Folder for ledger, tables, detectors and figures.
     fresh : bool
         Forget the rows that are already there.
 
     Raises
     ------
     ValueError
-        Unknown class or method, or a ledger that cannot be read.
+        Unknown class, method or figure, or a ledger that cannot be read.
     OSError
         No such data, or the folder cannot be written.
     """
-    unknown = [method for method in asked.methods if method not in METHODS]
-    if unknown:
-        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}.")
+    for said, given, known in (
+        ("method", asked.methods, METHODS),
+        ("figure", asked.draw, tuple(figures.KINDS)),
+    ):
+        unknown = [word for word in given if word not in known]
+        if unknown:
+            raise ValueError(f"no {said} {unknown[0]!r}; there are {', '.join(known)}.")
     data = dataset(name, asked.size)
     classes = asked.classes or data.classes
     for found in classes:
@@ -199,87 +129,78 @@ def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> str:
     for seed in asked.seeds:
         for found in classes:
             for method in asked.methods:
-                preset = asked.preset if method == "ocsdf" else ""
+                preset = asked.preset if method in OF_PRESETS else ""
                 key = {"dataset": data.name, "class": found, "method": method, "preset": preset, "seed": seed}
                 typed = {"class": int(found) if found.isdecimal() else found, "preset": preset or None}
                 row = ledger.find(**{**key, **typed})
                 if row is None:
                     say(f"{data.name}, class {found}, seed {seed}, {method} …")
-                    measured = _measured(data, data.classes.index(found), method, seed, asked)
+                    measured = _measured(data, data.classes.index(found), method, seed, asked, out)
                     row = ledger.add({**key, **typed, **measured, "version": __version__})
                 rows.append(row)
     text = "\n".join(
         [
             f"# Images: {data.name}, one class against the others",
             "",
-            circumstances(PACKAGES, seeds=list(asked.seeds), preset=asked.preset, attacked=asked.attacked),
+            circumstances(
+                PACKAGES,
+                seeds=list(asked.seeds),
+                preset=asked.preset,
+                attacked=asked.attacked,
+                restarts=RESTARTS,
+                device=asked.device,
+            ),
+            data.counted(),
             "",
             *_tables(rows, asked),
         ]
     )
     with replaced(path.with_suffix(".md")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    return text
+    return text, [_drawn(kind, data, classes, rows, asked, out) for kind in asked.draw]
 
 
-def _measured(data: Dataset, number: int, method: str, seed: int, asked: Asked) -> dict[str, object]:
+def detector_path(out: Path, data: Dataset, number: int, asked: Asked, seed: int) -> Path:
+    """Return where the detector of a class lies."""
+    name = data.classes[number].replace("/", "_")
+    return out / "detectors" / f"{data.name}_{name}_{asked.preset}_{seed}.safetensors"
+
+
+def _measured(
+    data: Dataset, number: int, method: str, seed: int, asked: Asked, out: Path
+) -> dict[str, object]:
     """Return the columns of one row beside its key."""
     begun = time.perf_counter()
-    own = data.train[data.y_train == number]
     row: dict[str, object] = dict.fromkeys(COLUMNS[len(KEY) : -1])
     normal = data.y_test == number
-    found = _scored(method, own, data.test, seed, asked)
+    found = scored(method, data, number, seed, preset=asked.preset, device=asked.device)
     row["seconds"] = time.perf_counter() - begun
+    row["learnt"] = int((data.y_train == number).sum())
+    row["normal"], row["others"] = int(normal.sum()), int((~normal).sum())
     row["gradient_norm"] = found.gradient_norm
     row["auroc"] = auroc(found.scores[normal], found.scores[~normal])
-    row.update(zip(CERTIFIED, _bounds(found, normal, ~normal, RADII), strict=True))
+    row.update(zip(CERTIFIED, _bounds(found, data.test, normal, ~normal), strict=True))
     if found.function is not None and asked.attacked:
+        begun = time.perf_counter()
         _attack(found, found.function, data.test, normal, asked.attacked, seed, row)
+        row["attack_seconds"] = time.perf_counter() - begun
+    if found.detector is not None:
+        path = detector_path(out, data, number, asked, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, found.detector)
     return row
 
 
 def _bounds(
-    found: Scored, normal: NDArray[np.bool_], others: NDArray[np.bool_], radii: Sequence[int]
+    found: Scored, test: NDArray[np.uint8], normal: NDArray[np.bool_], others: NDArray[np.bool_]
 ) -> list[float | None]:
-    """Return the certified AUROC at radii [1/255], where anything is proved."""
-    if found.rounding is None:
-        return [None] * len(radii)
-    shifts = np.array(radii) / 255.0
-    bounds = certified_auroc(found.scores[normal], found.scores[others], shifts, rounding=found.rounding)
+    """Return the certified AUROC at `RADII`, where anything is proved."""
+    rounding = found.rounding(test, max(RADII) / 255.0)
+    if rounding is None:
+        return [None] * len(RADII)
+    shifts = np.array(RADII) / 255.0
+    bounds = certified_auroc(found.scores[normal], found.scores[others], shifts, rounding=rounding)
     return [float(bound) for bound in bounds]
-
-
-def _scored(method: str, own: NDArray[np.uint8], test: NDArray[np.uint8], seed: int, asked: Asked) -> Scored:
-    """Learn one class by a method, and score the test images."""
-    flat, others = (part.reshape(len(part), -1) / 255.0 for part in (own, test))
-    if method == "ocsdf":
-        detector = OneClassImageSDF(asked.preset, random_state=seed).fit(own)
-        detector.certify(test[:2], [1, -1], [0.0])  # verified: the weights are those of the certificate
-        curves: Any = detector.history_["curves"]
-        mean, unit = torch.as_tensor(detector.mean_, dtype=torch.float32), detector.unit_
-        return Scored(
-            detector.score_samples(test),
-            lambda x: unit * detector.network_((x - mean) / unit),
-            2.0 * float(detector.rounding(test, max(ATTACKS) / 255.0).max()),
-            curves["gradient_norm"][-1],
-        )
-    if method == "deepsvdd":
-        height, width, channels = own.shape[1], own.shape[2], 1 if own.ndim == 3 else own.shape[3]
-        model = DeepSVDD(channels, height, width, seed)
-        places = np.arange(flat.shape[1]).reshape(height, width, channels).transpose(2, 0, 1).ravel()
-        order = torch.as_tensor(places)  # channels first
-        model.learn(torch.as_tensor(flat, dtype=torch.float32)[:, order], EPOCHS)
-        rows = torch.as_tensor(others, dtype=torch.float32)
-        with torch.no_grad():
-            values = torch.cat([model(part[:, order]) for part in rows.split(1000)])
-        return Scored(values.double().numpy(), lambda x: model(x[:, order]))
-    if method == "forest":
-        from sklearn.ensemble import IsolationForest
-
-        return Scored(IsolationForest(random_state=seed).fit(flat).score_samples(others))
-    from sklearn.svm import OneClassSVM
-
-    return Scored(OneClassSVM(nu=NU).fit(flat).score_samples(others))
 
 
 def _attack(
@@ -291,29 +212,41 @@ def _attack(
     seed: int,
     row: dict[str, object],
 ) -> None:
-    """Fill in what the attack leaves of the first images of either kind, and what was proved of those."""
-    halves = [np.flatnonzero(kind)[:count] for kind in (normal, ~normal)]
+    """Fill in what the attack leaves of some images of either kind, and what was proved of those."""
+    halves = [_spread(np.flatnonzero(kind), count) for kind in (normal, ~normal)]
     first, second = (np.isin(np.arange(len(test)), half) for half in halves)
     chosen, cut = np.concatenate(halves), len(halves[0])
-    begin = torch.as_tensor(test[chosen].reshape(len(chosen), -1) / 255.0, dtype=torch.float32)
-    down = torch.ones(len(chosen))
+    rows = test[chosen].reshape(len(chosen), -1) / 255.0
+    begin = torch.as_tensor(rows, dtype=torch.float32, device=found.device)
+    down = torch.ones(len(chosen), device=found.device)
     down[cut:] = -1.0
-    box = torch.zeros(begin.shape[1]), torch.ones(begin.shape[1])
+    box = torch.zeros_like(begin[0]), torch.ones_like(begin[0])
     row["clean_attacked"] = auroc(found.scores[first], found.scores[second])
-    for radius, bound in zip(ATTACKS, _bounds(found, first, second, ATTACKS), strict=True):
+    worst: torch.Tensor | None = None
+    for radius, bound in zip(RADII, _bounds(found, test, first, second), strict=True):
         rng = np.random.RandomState(seed)
-        worst = pushed(function, begin, down, radius / 255.0, rng=rng, box=box).double().numpy()
-        row[f"attacked_{radius}"] = auroc(worst[:cut], worst[cut:])
+        scores = pushed(function, begin, down, radius / 255.0, restarts=RESTARTS, rng=rng, box=box)
+        # what reached an image within a smaller radius reaches it within this one
+        worst = down * scores if worst is None else torch.minimum(worst, down * scores)
+        left = (down * worst).double().cpu().numpy()
+        row[f"attacked_{radius}"] = auroc(left[:cut], left[cut:])
         row[f"least_{radius}"] = bound
 
 
-def _tables(rows: Sequence[dict[str, object]], asked: Asked) -> list[str]:
+def _spread(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return at most so many of the places, evenly: sets may be in the order of their classes."""
+    if len(places) <= count:
+        return places
+    return places[np.arange(count) * len(places) // count]
+
+
+def _tables(rows: Rows, asked: Asked) -> list[str]:
     """Return the tables of AUROC by class and method, of what is certified, and of what is attacked."""
     classes = list(dict.fromkeys(row["class"] for row in rows))
 
     def mean(name: str, method: str, found: object = None) -> float | None:
         values = [
-            100.0 * float(str(row[name]))
+            float(str(row[name])) * (1.0 if name == "gradient_norm" else 100.0)
             for row in rows
             if row["method"] == method and row[name] is not None and found in (None, row["class"])
         ]
@@ -332,17 +265,49 @@ def _tables(rows: Sequence[dict[str, object]], asked: Asked) -> list[str]:
     lines = table("AUROC [%]", [(method, "auroc", method) for method in asked.methods])
     if "ocsdf" in asked.methods:
         certified = [(f"{radius}/255", f"certified_{radius}", "ocsdf") for radius in RADII]
-        lines += table("Certified AUROC of ocsdf, l2 radius of pixels in [0, 1] [%]", certified)
+        lines += table(
+            "Certified AUROC of ocsdf, l2 radius of pixels in [0, 1] [%], and mean ‖∇f‖ on the test images of"
+            " the class",
+            [*certified, ("‖∇f‖", "gradient_norm", "ocsdf")],
+        )
     if asked.attacked:
-        for method in (found for found in asked.methods if found in ("ocsdf", "deepsvdd")):
+        for method in (found for found in asked.methods if found in ATTACKED):
             columns = [("clean", "clean_attacked", method)]
-            for radius in ATTACKS:
+            for radius in RADII:
                 if method == "ocsdf":
                     columns.append((f"{radius}/255 proved", f"least_{radius}", method))
                 columns.append((f"{radius}/255 attacked", f"attacked_{radius}", method))
             lines += table(f"{method} under attack, {asked.attacked} images of either kind [%]", columns)
-    seconds = {
-        method: sum(float(str(row["seconds"])) for row in rows if row["method"] == method)
-        for method in asked.methods
-    }
-    return [*lines, "Seconds in all: " + ", ".join(f"{m} {s:.0f}" for m, s in seconds.items()) + "."]
+
+    def total(name: str, method: str) -> float:
+        return sum(float(str(row[name] or 0.0)) for row in rows if row["method"] == method)
+
+    said = [f"{m} {total('seconds', m):.0f} + {total('attack_seconds', m):.0f}" for m in asked.methods]
+    return [*lines, f"Seconds in all, to learn and score + to attack: {', '.join(said)}."]
+
+
+def _drawn(kind: str, data: Dataset, classes: Sequence[str], rows: Rows, asked: Asked, out: Path) -> Path:
+    """Draw one figure, from the ledger or from the detectors of the first seed; return its path."""
+    path = out / f"images_{data.name}_{kind}.png"
+    if kind == "curves":
+        picture = figures.curves(rows, RADII, data.name)
+    else:
+        detectors = {found: _detector(data, found, asked, out) for found in classes}
+        picture = figures.KINDS[kind](detectors, data)
+    with replaced(path) as temporary:
+        temporary.write_bytes(picture)
+    return path
+
+
+def _detector(data: Dataset, found: str, asked: Asked, out: Path) -> OneClassImageSDF:
+    """Return the detector of a class that was saved, or else learn it again."""
+    number, seed = data.classes.index(found), asked.seeds[0]
+    path = detector_path(out, data, number, asked, seed)
+    if path.exists():
+        return load(path)
+    say(f"{data.name}, class {found}, seed {seed}: no {path}, learnt for the figure …")
+    own = data.train[data.y_train == number]
+    detector = OneClassImageSDF(asked.preset, device=asked.device, random_state=seed).fit(own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, detector)
+    return detector

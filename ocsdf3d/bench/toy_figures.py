@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ocsdf3d.bench import replaced
 from ocsdf3d.viewer.scene import DIVERGING, INK, PALETTE
 
-__all__ = ["Map", "draw_histograms", "draw_maps", "window"]
+__all__ = ["Map", "blank", "draw_histograms", "draw_maps", "encoded", "window"]
 
 Floats = NDArray[np.float64]
 Maps = Mapping[tuple[str, str], "Map"]
@@ -84,7 +84,7 @@ def draw_maps(maps: Maps, rows: Mapping[str, str], columns: Sequence[str]) -> by
     columns
         Methods.
     """
-    figure = _figure((2.3 * len(columns) + 0.3, 2.5 * len(rows) + 0.4))
+    figure = blank((2.3 * len(columns) + 0.3, 2.5 * len(rows) + 0.4))
     for i, (name, title) in enumerate(rows.items()):
         for j, method in enumerate(columns):
             axis = figure.add_subplot(len(rows), len(columns), i * len(columns) + j + 1)
@@ -118,12 +118,12 @@ def draw_maps(maps: Maps, rows: Mapping[str, str], columns: Sequence[str]) -> by
                 axis.set_title(method, fontsize=10)
             if j == 0:
                 axis.set_ylabel(title, fontsize=10)
-    return _png(figure)
+    return encoded(figure)
 
 
 def draw_histograms(maps: Maps, rows: Mapping[str, str], columns: Sequence[str]) -> bytes:
     """Return a PNG: the scores of fresh data and of anomalies, a row a set, a column a method."""
-    figure = _figure((2.5 * len(columns) + 0.3, 1.7 * len(rows) + 0.5))
+    figure = blank((2.5 * len(columns) + 0.3, 1.7 * len(rows) + 0.5))
     for i, (name, title) in enumerate(rows.items()):
         for j, method in enumerate(columns):
             axis = figure.add_subplot(len(rows), len(columns), i * len(columns) + j + 1)
@@ -143,10 +143,10 @@ def draw_histograms(maps: Maps, rows: Mapping[str, str], columns: Sequence[str])
                 axis.legend(fontsize=7)
             if i == len(rows) - 1:
                 axis.set_xlabel("score − threshold", fontsize=8)
-    return _png(figure)
+    return encoded(figure)
 
 
-def _figure(size: tuple[float, float]) -> Any:
+def blank(size: tuple[float, float]) -> Any:
     """Return an empty figure; no window and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -156,7 +156,8 @@ def _figure(size: tuple[float, float]) -> Any:
     return figure
 
 
-def _png(figure: Any) -> bytes:
+def encoded(figure: Any) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     out = BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()

@@ -111,22 +111,28 @@ def pushed(
     with torch.no_grad():
         worst = down * function(begin)
     for start in range(restarts + 1):
-        x = begin if start == 0 else begin + inside * _ball(rng, begin.shape)
+        x = begin if start == 0 else _within(begin + inside * _ball(rng, begin), box)
         for _ in range(steps):
-            gradient = value_and_gradient(function, x)[1]
+            value, gradient = value_and_gradient(function, x)
+            worst = torch.minimum(worst, down * value)
             way = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
             x = x - STEP * radius * down[:, None] * way
             away = x - begin
             x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
-            if box is not None:  # nearer to any row of the box, so still in the ball
-                x = torch.minimum(torch.maximum(x, box[0]), box[1])
-            with torch.no_grad():
-                worst = torch.minimum(worst, down * function(x))
+            x = _within(x, box)
+        with torch.no_grad():
+            worst = torch.minimum(worst, down * function(x))
     return down * worst
 
 
-def _ball(rng: np.random.RandomState, shape: torch.Size) -> torch.Tensor:
-    """Return points drawn uniformly from the unit ball, of that shape."""
-    draws = rng.normal(size=tuple(shape))
+def _within(x: torch.Tensor, box: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+    """Return the nearest points of the box: nearer to any row in it, so still in the ball."""
+    return x if box is None else torch.minimum(torch.maximum(x, box[0]), box[1])
+
+
+def _ball(rng: np.random.RandomState, rows: torch.Tensor) -> torch.Tensor:
+    """Return points drawn uniformly from the unit ball, as many as rows and on their device."""
+    draws = rng.normal(size=tuple(rows.shape))
     draws /= np.linalg.norm(draws, axis=1, keepdims=True)
-    return torch.as_tensor(draws * rng.uniform(size=(len(draws), 1)) ** (1.0 / shape[1]), dtype=torch.float32)
+    reach = rng.uniform(size=(len(draws), 1)) ** (1.0 / rows.shape[1])
+    return torch.as_tensor(draws * reach, dtype=torch.float32, device=rows.device)

@@ -6,10 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..console import emit
-from ..options import add_reporting, whole
+from ..options import add_device, add_reporting, whole
 
-METHODS = ("ocsdf", "deepsvdd", "forest", "svm")
+METHODS = ("ocsdf", "deepsvdd", "deepsvdd_plain", "deepsvdd_ours", "forest", "svm")
+DEFAULT = ("ocsdf", "deepsvdd", "forest", "svm")
+FIGURES = ("curves", "histograms", "synthesis", "heat")
 PRESETS = ("cpu", "conv", "paper")
 
 
@@ -27,7 +30,14 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         metavar="DATA",
         help="mnist, fashion or cifar10 of OCSDF3D_DATA, or a folder with train/CLASS and test/CLASS",
     )
-    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(default: all)")
+    add(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(DEFAULT),
+        help="deepsvdd: a LeNet with BatchNorm; deepsvdd_plain: without; deepsvdd_ours: the preset's network,"
+        f" unconstrained (default: {' '.join(DEFAULT)})",
+    )
     add("--classes", nargs="+", default=[], metavar="NAME", help="to learn in turn (default: all)")
     add("--seeds", nargs="+", type=whole(0, 2**31), default=[0], metavar="N", help="(default: 0)")
     add("--preset", choices=PRESETS, default="cpu", help="of ours (default: %(default)s)")
@@ -52,13 +62,24 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         metavar="DIR",
         help="folder of rows and tables (default: %(default)s)",
     )
+    add(
+        "--draw",
+        nargs="+",
+        choices=FIGURES,
+        default=[],
+        help="figures to write there as PNG: AUROC by radius of the attack, scores of train, test and other"
+        " classes, images made from noise, images and what is odd about them (default: none)",
+    )
+    add_device(parser)
     add("--fresh", action="store_true", help="forget the rows in the output folder (default: go on)")
     add_reporting(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what is not in the ledger yet; print the tables."""
+    """Measure what is not in the ledger yet; print the tables; draw."""
+    checks.device(args.device)
+
     from ocsdf3d.bench import images
 
     asked = images.Asked(
@@ -68,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
         preset=args.preset,
         attacked=args.attacked,
         size=None if args.size is None else (args.size[0], args.size[1]),
+        device=args.device,
+        draw=tuple(dict.fromkeys(args.draw)),
     )
-    text = images.run(args.data, asked, args.out, fresh=args.fresh)
-    emit({"out": str(args.out), "tables": text}, [text], as_json=args.json)
+    text, drawn = images.run(args.data, asked, args.out, fresh=args.fresh)
+    lines = [text, *(f"{path}: drawn" for path in drawn)]
+    emit({"out": str(args.out), "tables": text, "figures": drawn}, lines, as_json=args.json)
     return 0
