@@ -20,7 +20,7 @@ from ocsdf3d.images.pictures import coloured, png, sheet
 from ocsdf3d.images.synthesis import heat_map, synthesize
 from ocsdf3d.viewer.scene import INK
 
-__all__ = ["KINDS", "curves", "heat", "histograms", "synthesis"]
+__all__ = ["KINDS", "attack_curves", "made_images", "odd_parts", "score_histograms"]
 
 Detectors = Mapping[str, OneClassImageSDF]
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ MADE, SHOWN = 10, 5  # images of a class that are made; that are explained of ea
 LEVEL = 2.0  # that made images reach [mean score of the class]: clearer than at 1, which is the paper's
 
 
-def curves(rows: Sequence[Mapping[str, object]], radii: Sequence[int], name: str) -> bytes:
+def attack_curves(rows: Sequence[Mapping[str, object]], radii: Sequence[int], name: str) -> bytes:
     """Return a PNG: AUROC by the radius of the attack, mean of classes and seeds, and what is proved of ours.
 
     Parameters
@@ -80,7 +80,7 @@ def curves(rows: Sequence[Mapping[str, object]], radii: Sequence[int], name: str
     return encoded(figure)
 
 
-def histograms(detectors: Detectors, data: Dataset) -> bytes:
+def score_histograms(detectors: Detectors, data: Dataset) -> bytes:
     """Return a PNG: of each class the scores of its training and test images and of all other test images."""
     columns = min(5, len(detectors))
     height = -(-len(detectors) // columns)
@@ -119,15 +119,15 @@ def histograms(detectors: Detectors, data: Dataset) -> bytes:
     return encoded(figure)
 
 
-def synthesis(detectors: Detectors, data: Dataset) -> bytes:
+def made_images(detectors: Detectors, data: Dataset) -> bytes:
     """Return a PNG: of each class a row of images made from noise by Algorithm 1."""
     made = [synthesize(d, MADE, level=LEVEL * d.level_, random_state=0) for d in detectors.values()]
     return png(sheet(np.concatenate(made), MADE, zoom=_zoom(data)))
 
 
-def heat(detectors: Detectors, data: Dataset) -> bytes:
+def odd_parts(detectors: Detectors, data: Dataset) -> bytes:
     """Return a PNG: of each class some test images of it and of others, and beneath where they would have to
-    be brighter (red) or darker (blue) to look like it."""
+    be brighter (red) or darker (blue) to look like it, on one scale a class."""
     lines = []
     for name, detector in detectors.items():
         own = data.y_test == data.classes.index(name)
@@ -136,15 +136,15 @@ def heat(detectors: Detectors, data: Dataset) -> bytes:
         shown = data.test[picked] / 255.0
         shown = shown[..., None] if shown.ndim == 3 else shown[..., :3]
         lines.append(np.broadcast_to(shown, (*shown.shape[:3], 3)))
-        lines.append(coloured(heat_map(detector, data.test[picked])))
+        lines.append(coloured(heat_map(detector, data.test[picked]), alike=True))
     return png(sheet(np.concatenate(lines), 2 * SHOWN, zoom=_zoom(data)))
 
 
 KINDS: dict[str, Callable[..., bytes]] = {
-    "curves": curves,
-    "histograms": histograms,
-    "synthesis": synthesis,
-    "heat": heat,
+    "curves": attack_curves,
+    "histograms": score_histograms,
+    "synthesis": made_images,
+    "heat": odd_parts,
 }
 
 

@@ -290,7 +290,7 @@ def _drawn(kind: str, data: Dataset, classes: Sequence[str], rows: Rows, asked: 
     """Draw one figure, from the ledger or from the detectors of the first seed; return its path."""
     path = out / f"images_{data.name}_{kind}.png"
     if kind == "curves":
-        picture = figures.curves(rows, RADII, data.name)
+        picture = figures.attack_curves(rows, RADII, data.name)
     else:
         detectors = {found: _detector(data, found, asked, out) for found in classes}
         picture = figures.KINDS[kind](detectors, data)

@@ -53,14 +53,14 @@ def sheet(images: ArrayLike, columns: int, *, zoom: int = 1) -> Bytes:
     return out
 
 
-def coloured(heat: ArrayLike) -> NDArray[np.float64]:
+def coloured(heat: ArrayLike, *, alike: bool = False) -> NDArray[np.float64]:
     """Return heat maps (n, h, w) as colours (n, h, w, 3) in [0, 1]: red above 0, blue below, white at 0.
 
-    Each map has a scale of its own: its largest size is the full colour.
+    Each map has a scale of its own, or with `alike` all have one: the largest size is the full colour.
     """
     values = np.asarray(heat, np.float64)
     most = np.abs(values).reshape(len(values), -1).max(axis=1, initial=1e-12)
-    share = values / most[:, None, None]
+    share = values / (most.max(initial=1e-12) if alike else most[:, None, None])
     red, blue = np.clip(1.0 + share, 0.0, 1.0), np.clip(1.0 - share, 0.0, 1.0)
     return np.stack([red, np.minimum(red, blue), blue], axis=-1)
 
