@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from sklearn.base import clone
 
 from ocsdf3d import images as package
 from ocsdf3d.container import CheckpointError
-from ocsdf3d.images import OneClassImageSDF, heat_map, load, save, synthesize
+from ocsdf3d.images import OneClassImageSDF, estimator, heat_map, load, save, synthesize
 from ocsdf3d.images.estimator import CONVOLUTIONAL, PRESETS, network_of, pixels_of
 from ocsdf3d.images.synthesis import STARTS, walked
 from ocsdf3d.lipschitz.certificate import CertificateError
@@ -108,6 +110,26 @@ def test_the_papers_margin_is_half_of_that_on_twice_the_range_and_its_epochs_are
     config = found._config(6000)
     assert (config.steps, config.warm) == (70 * 47, 10 * 47)
     assert config.margin == pytest.approx(found.margin_ / 3.0)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("preset", "shares"), [("cpu", (0.0, 0.5, 1.0)), ("paper", (0.0, 1.0))])
+def test_walks_in_half_precision_end_elsewhere_but_prove_as_much(
+    preset: str, shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same code on a CPU; whatever the negatives, weights and scores stay float32."""
+    walk = replace(PRESETS["paper"].walk, steps=4)
+    monkeypatch.setattr(estimator, "EPOCHS", (3, 0))  # else nothing walks yet
+    scores = []
+    for half in shares:
+        monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], walk=walk, half=half, batch=16))
+        found = OneClassImageSDF(preset, steps=2, negatives="noise", random_state=0)
+        found.fit(bars(40, upright=True))
+        assert found.certificate_.lipschitz <= 1.0
+        assert all(weight.dtype == torch.float32 for weight in found.network_.parameters())
+        scores.append(found.score_samples(bars(20, upright=False)))
+    for one, other in pairwise(scores):
+        assert 0.0 < np.abs(one - other).max() < 0.05 * found.unit_  # of the spread of images
 
 
 @pytest.mark.parametrize(

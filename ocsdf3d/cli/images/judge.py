@@ -12,7 +12,7 @@ from ..options import add_reporting, add_seed, number, whole
 from ..progress import Progress
 from . import given
 
-RADII = (0.0, 8.0, 16.0, 36.0, 72.0)
+RADII = (0.0, 8.0, 16.0, 36.0, 72.0, 144.0, 255.0)
 
 
 def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
