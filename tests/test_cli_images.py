@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,76 @@ def test_every_flag_of_fit_acts(flags: list[str], seen: Any, folder: Path, tmp_p
     out = tmp_path / "d.safetensors"
     assert run("fit", folder / "train" / "up", "-o", out, "--steps", 2, "-q", *flags) == 0
     assert seen(load(out))
+
+
+def test_an_interrupt_keeps_what_was_learnt(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, with the signal at the first report of training."""
+    from ocsdf3d.cli import progress
+
+    told_of: list[int] = []
+
+    def report(self: object, stage: str, done: int, total: int, figures: object) -> None:
+        if not told_of:
+            signal.raise_signal(signal.SIGINT)
+        told_of.append(done)
+
+    monkeypatch.setattr(progress.Progress, "__call__", report)
+    out = tmp_path / "d.safetensors"
+    assert run("fit", folder / "train" / "up", "-o", out, "--steps", 200, "--json") == 0
+    end = capsys.readouterr()
+    figures = json.loads(end.out)
+    assert (figures["interrupted"], figures["steps"], told_of) == (True, 25, [25])
+    assert end.err == "ocsdf3d: warning: interrupted: training ended after 25 steps; its result is written\n"
+    assert load(out).certificate_.lipschitz <= 1.0
+    assert load(out).history_["interrupted"]
+
+
+def test_photos_of_any_size_and_kind_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cats and dogs as people have them: gray, colour, palette and see-through, in files of all sizes."""
+    rng = np.random.default_rng(0)
+    for name, upright in (("cats", True), ("dogs", False)):
+        (tmp_path / name).mkdir()
+        for number, kind in enumerate(("L", "RGB", "P", "RGBA", "LA") * 6):
+            image = Image.fromarray(bars(1, number, upright=upright)[0])
+            wide, high = (int(size) for size in rng.integers(20, 60, 2))
+            suffix = "jpg" if kind in ("L", "RGB") else "png"
+            image.resize((wide, high)).convert(kind).save(tmp_path / name / f"{number:02}.{suffix}")
+    out, cats, dogs = tmp_path / "cat.safetensors", tmp_path / "cats", tmp_path / "dogs"
+    assert run("fit", cats, "-o", out) == 1
+    err = capsys.readouterr().err
+    assert "Give a size and channels to convert them to" in err
+    assert err.count("\n") == 1
+    sized = ["--size", 12, 14, "--channels", 3]
+    assert run("fit", cats, "-o", out, "--steps", 60, *sized, "-q") == 0
+    capsys.readouterr()
+    assert run("certify", out, cats, "--others", dogs, "--radii", 0, *sized, "--json") == 0
+    figures = told(capsys)
+    assert (figures["normal"], figures["others"]) == (30, 30)
+    assert figures["auroc"] > 0.8
+
+
+def test_images_that_are_no_pixels_are_one_line(
+    detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {
+        "nan": (np.full((3, SIDE, SIDE), np.nan), "image 0 holds NaN"),
+        "channels": (np.zeros((3, SIDE, SIDE, 2), np.uint8), "1, 3 or 4 channels"),
+        "colour": (np.zeros((3, SIDE, SIDE, 3), np.uint8), "images of 10 × 10, as fit had; got 10 × 10 × 3"),
+        "none": (np.zeros((0, SIDE, SIDE), np.uint8), "got 0"),
+    }
+    for name, (X, said) in cases.items():
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, X=X)
+        learns = ["fit", path, "-o", tmp_path / "d.safetensors"]
+        asked = ["score", detector, path] if name == "colour" else learns
+        assert run(*asked) == 1
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
 
 
 def test_labels_choose_the_class(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +272,7 @@ def test_the_bench_runs_on_folders_and_goes_on(
 
     monkeypatch.setitem(estimator.PRESETS, "cpu", replace(PRESETS["cpu"], steps=30))
     monkeypatch.setattr(image_methods, "EPOCHS", 2)
+    monkeypatch.setattr(images, "RESTARTS", 0)
     given = [folder, "--out", tmp_path, "--attacked", 10, "--seeds", 0, "--preset", "cpu", "--device", "cpu"]
     draw = ["--draw", *image_figures.KINDS]
     assert run("bench", *given, "--classes", "up", "--methods", *images.METHODS, *draw) == 0

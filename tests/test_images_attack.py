@@ -17,7 +17,7 @@ from ocsdf3d.images import OneClassImageSDF
 from ocsdf3d.oneclass import attacked_scores, auroc
 from ocsdf3d.oneclass.attack import pushed
 
-SIDE, COUNT = 12, 60
+SIDE, COUNT = 12, 25
 Score = Callable[[torch.Tensor], torch.Tensor]
 
 

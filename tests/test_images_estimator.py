@@ -194,6 +194,19 @@ def test_altered_weights_are_not_certified(judged: Any) -> None:
         found.certify(X, y, [0.1])
 
 
+def test_what_was_learnt_until_a_stop_is_certified(judged: Any, tmp_path: Path) -> None:
+    X, y = judged
+    asked = iter([False, True])
+    found = OneClassImageSDF(steps=1000, random_state=0).fit(bars(50, upright=True), stop=lambda: next(asked))
+    assert found.n_iter_ == 2 * PRESETS["cpu"].report
+    assert found.history_["interrupted"]
+    assert found.certificate_.lipschitz <= 1.0
+    again = load(save(tmp_path / "bars.safetensors", found))
+    np.testing.assert_array_equal(again.certify(X, y, [0.1]), found.certify(X, y, [0.1]))
+    assert again.history_["interrupted"]
+    assert not fitted(steps=2).history_["interrupted"]
+
+
 # --- its file
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ocsdf3d.images import folders
 from ocsdf3d.images.folders import ImageError, read_images, read_labels
 
 
@@ -74,6 +75,30 @@ def test_a_broken_file_is_named_and_skipped_only_when_asked(folder: Path, kept: 
         (folder / f"{number}.png").unlink()
     with pytest.raises(ImageError, match="none of its 1 images can be read"):
         read_images(folder, skip=True)
+
+
+def test_a_photo_stands_as_the_camera_was_held(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[:, :4] = 200
+    marks = Image.Exif()
+    marks[0x0112] = 6  # turn by a quarter to show
+    Image.fromarray(pixels).save(tmp_path / "0.png", exif=marks)
+    found = read_images(tmp_path).images
+    assert found.shape == (1, 8, 4)
+    assert (found[0, :4] == 200).all()
+
+
+def test_images_that_memory_does_not_hold_are_refused_beforehand(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = np.zeros((3, 6, 8), np.uint8)
+    np.savez_compressed(tmp_path / "set.npz", X=X, y=np.arange(3))
+    for path, needed in ((folder, 2 * X.nbytes), (tmp_path / "set.npz", X.nbytes + 24 + 2 * 128)):
+        monkeypatch.setattr(folders, "free_memory", lambda needed=needed: needed)
+        assert read_images(path).images.shape == X.shape
+        monkeypatch.setattr(folders, "free_memory", lambda needed=needed: needed - 1)
+        with pytest.raises(ImageError, match=r"take about \S+ GB of memory, \S+ GB are free. Give fewer"):
+            read_images(path)
 
 
 def test_an_empty_class_is_said(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from sklearn.utils import check_random_state
 from ocsdf3d.complement import WalkConfig
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.images.negatives import NEGATIVES, seeds_of
+from ocsdf3d.images.room import refuse_beyond
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.certificate import issue
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
@@ -39,7 +40,7 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork, Network, NetworkConfig
 from ocsdf3d.oneclass.estimator import OneClassSDF
 from ocsdf3d.train import History, Surface, TrainConfig, learn
 
-__all__ = ["PRESETS", "OneClassImageSDF", "network_of", "pixels_of"]
+__all__ = ["PRESETS", "OneClassImageSDF", "config_of", "network_of", "pixels_of"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -155,7 +156,7 @@ class OneClassImageSDF(OneClassSDF):
         )
         self.negatives = negatives
 
-    def fit(self, X: Any, y: Any = None) -> OneClassImageSDF:
+    def fit(self, X: Any, y: Any = None, *, stop: Callable[[], bool] | None = None) -> OneClassImageSDF:
         """Learn the images of one class.
 
         Parameters
@@ -163,16 +164,23 @@ class OneClassImageSDF(OneClassSDF):
         X : (n, h, w) or (n, h, w, c) array_like
             uint8, or floating in [0, 1].
         y : ignored
+        stop : callable, optional
+            Asked every few steps; True ends the training with what was learnt so far, which is certified
+            like any other.
 
         Raises
         ------
         ValueError
-            Fewer than two images, values that are not pixels, or an option that is none.
+            Fewer than two images, values that are not pixels, more of them than memory holds, or an option
+            that is none.
         """
         self._check_options()
         kinds = self.kinds()
         device = resolve_device(self.device)
-        images = pixels_of(X, least=2)
+        given = _shaped(X, least=2)
+        config = config_of(self.preset, (*given.shape[1:], 1)[:3])
+        refuse_beyond(len(given), config, PRESETS[self.preset].batch, device)
+        images = _in_range(given)
         self.shape_ = tuple(int(size) for size in images.shape[1:])
         rows = images.reshape(len(images), -1)
         self.n_features_in_ = rows.shape[1]
@@ -184,11 +192,15 @@ class OneClassImageSDF(OneClassSDF):
         # images that are all the same have no spread; then a pixel's range is the unit
         self.unit_ = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
         self.margin_ = self._margin()
-        history = self._learn(images, centred, kinds, seed, device)
+        history = self._learn(images, centred, kinds, seed, device, stop)
         radius = float(np.sqrt((np.maximum(self.mean_, 1.0 - self.mean_) ** 2).sum())) / self.unit_
         self.certificate_ = issue(self.network_, radius)
         self.level_ = float(self._scores(centred).mean())
-        self.history_ = {"steps": history.steps, "curves": history.curves}
+        self.history_ = {
+            "steps": history.steps,
+            "interrupted": history.interrupted,
+            "curves": history.curves,
+        }
         self.n_iter_ = history.steps
         self.offset_ = 0.0
         if self.contamination != "auto":
@@ -206,7 +218,13 @@ class OneClassImageSDF(OneClassSDF):
     # ------------------------------------------------------------------------------------------- details
 
     def _learn(
-        self, images: Floats, centred: Floats, kinds: Sequence[str], seed: int, device: torch.device
+        self,
+        images: Floats,
+        centred: Floats,
+        kinds: Sequence[str],
+        seed: int,
+        device: torch.device,
+        stop: Callable[[], bool] | None,
     ) -> History:
         """Train `network_`, and certify it."""
         generator = torch.Generator(device=device).manual_seed(seed)
@@ -220,9 +238,15 @@ class OneClassImageSDF(OneClassSDF):
 
         network = network_of(self.preset, flat.shape[1:], torch.Generator().manual_seed(seed)).to(device)
         lower, upper = -mean / self.unit_, (1.0 - mean) / self.unit_
-        source = Surface(data, seeds, generator)
         history = learn(
-            network, source, self._config(len(data)), lower, upper, generator, report=self.progress
+            network,
+            Surface(data, seeds, generator),
+            self._config(len(data)),
+            lower,
+            upper,
+            generator,
+            report=self.progress,
+            stop=stop,
         )
         self.network_ = cast(Any, certify(network.cpu())[0])
         return history
@@ -276,14 +300,20 @@ class OneClassImageSDF(OneClassSDF):
         )
 
 
-def network_of(preset: str, shape: Sequence[int], generator: torch.Generator) -> Network:
-    """Return the network of a preset for images of shape (h, w, c), not yet trained."""
+def config_of(preset: str, shape: Sequence[int]) -> NetworkConfig | ConvolutionConfig:
+    """Return the shape of the network of a preset for images of shape (h, w, c)."""
     height, width, channels = (int(size) for size in shape)
     if preset in CONVOLUTIONAL:
-        return ConvolutionalNetwork(
-            ConvolutionConfig(height, width, channels, **CONVOLUTIONAL[preset]), generator
-        )
-    return LipschitzNetwork(NetworkConfig(inputs=height * width * channels, **DENSE), generator)
+        return ConvolutionConfig(height, width, channels, **CONVOLUTIONAL[preset])
+    return NetworkConfig(inputs=height * width * channels, **DENSE)
+
+
+def network_of(preset: str, shape: Sequence[int], generator: torch.Generator) -> Network:
+    """Return the network of a preset for images of shape (h, w, c), not yet trained."""
+    config = config_of(preset, shape)
+    if isinstance(config, ConvolutionConfig):
+        return ConvolutionalNetwork(config, generator)
+    return LipschitzNetwork(config, generator)
 
 
 def pixels_of(X: Any, *, least: int = 1) -> Floats:
@@ -301,6 +331,11 @@ def pixels_of(X: Any, *, least: int = 1) -> Floats:
     ValueError
         Another shape, dtype or range, too few images, or values that are not finite.
     """
+    return _in_range(_shaped(X, least))
+
+
+def _shaped(X: Any, least: int) -> NDArray[np.generic]:
+    """Return images as an array, not yet converted, of a shape and a dtype that images have."""
     array = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
     if array.ndim not in (3, 4) or 0 in array.shape[1:]:
         raise ValueError(f"`X` must be images, (n, h, w) or (n, h, w, c); got shape {array.shape}.")
@@ -311,11 +346,16 @@ def pixels_of(X: Any, *, least: int = 1) -> Floats:
             f"`X` must have 1, 3 or 4 channels, last; got shape {array.shape}."
             + (" Channels come first here: transpose them." if array.shape[1] in (1, 3, 4) else "")
         )
-    if array.dtype == np.uint8:
-        return array / 255.0
-    if array.dtype.kind != "f":
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ValueError(f"`X` must be uint8, or floating in [0, 1]; got {array.dtype}.")
-    array = array.astype(np.float64)
+    return array
+
+
+def _in_range(given: NDArray[np.generic]) -> Floats:
+    """Return images as float64 in [0, 1]."""
+    if given.dtype == np.uint8:
+        return np.asarray(given, np.uint8) / 255.0
+    array = given.astype(np.float64)
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])
         raise ValueError(f"`X` must be finite; image {bad} holds NaN or infinity.")

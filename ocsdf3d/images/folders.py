@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ocsdf3d.memory import free_memory
 
 __all__ = ["ImageError", "Loaded", "read_images", "read_labels"]
 
@@ -120,6 +122,8 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
                 f"{file}: {_said(image)}, but {names[0]} is {_said(images[0])}. Give a size and channels to"
                 " convert them to."
             )
+        if not images:
+            _refuse_beyond(path, 2 * len(files) * image.nbytes)  # one by one, then side by side
         images.append(image)
         names.append(file.name)
     if not images:
@@ -127,10 +131,21 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
     return Loaded(np.stack(images), tuple(names), tuple(skipped))
 
 
+def _refuse_beyond(path: Path, needed: int) -> None:
+    """Refuse what memory does not hold [bytes]."""
+    free = free_memory()
+    if needed > free:
+        raise ImageError(
+            f"{path}: its images take about {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free."
+            " Give fewer, or a smaller size to scale files to."
+        )
+
+
 def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
     """Return one image, (h, w) gray or (h, w, 3)."""
-    with Image.open(file) as image:
-        image.load()
+    with Image.open(file) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)  # as the camera was held
         plain = "L" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "RGB"
         made = image.convert(MODES[channels] if channels is not None else plain)
     if size is not None:
@@ -150,7 +165,10 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             found = np.load(stream, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 return {path.stem: found}
+            _refuse_beyond(path, sum(entry.file_size for entry in found.zip.infolist()))
             return {name: found[name] for name in found.files}
+    except ImageError:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise ImageError(f"{path}: not a whole NPZ or NPY file ({error}).") from error
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import checks, outputs
-from ..console import emit
+from ..console import emit, warn
 from ..interrupt import Interrupt
 from ..options import add_device, add_reporting, add_seed, contamination, positive, whole
 from ..progress import Progress
@@ -23,6 +23,7 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         "fit",
         help="images of one class → detector",
         description="Learn a class from its images alone; no image of another class takes part.",
+        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once.",
     )
     add = parser.add_argument
     add("images", metavar="IMAGES", help=given.SOURCE)
@@ -82,7 +83,12 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             random_state=args.seed,
             progress=lambda done, total, told: progress("train", done, total, told),
-        ).fit(images)
+        )
+        interrupt.training = True
+        detector.fit(images, stop=interrupt.stop)
+        interrupt.training = False
+        if detector.history_["interrupted"]:
+            warn(f"interrupted: training ended after {detector.n_iter_} steps; its result is written")
         interrupt.writing = True
         outputs.write_all([(out, lambda path: save(path, detector))])
     curves: Any = detector.history_["curves"]
@@ -97,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         "certificate": detector.certificate_,
         "unit": detector.unit_,
         "steps": detector.n_iter_,
+        "interrupted": bool(detector.history_["interrupted"]),
         "preset": args.preset,
         "negatives": detector.kinds(),
         "device": resolve_device(args.device).type,
@@ -111,5 +118,7 @@ def run(args: argparse.Namespace) -> int:
         given.certified_line(detector),
         f"{detector.n_iter_} steps on {figures['device']}, seed {args.seed}, {figures['seconds']:.1f} s",
     ]
+    if figures["interrupted"]:
+        lines.append("interrupted: this is what training had reached")
     emit(figures, lines, as_json=args.json)
     return 0
