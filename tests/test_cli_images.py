@@ -308,8 +308,10 @@ def test_the_bench_runs_on_folders_and_goes_on(
     assert run("bench", *given, "--classes", "up", "flat", "--methods", "forest", "--json") == 0
     assert "class flat, seed 0, forest" in capsys.readouterr().err  # and nothing of class up
     assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 7
-    sized = [folder, "--methods", "forest", "--fresh", "--size", 5, 5, "--classes", "up", "--out", tmp_path]
-    assert run("bench", *sized) == 0
+    sized = [folder, "--methods", "ocsdf", "--fresh", "--size", 5, 6, "--classes", "up", "--out", tmp_path]
+    detector.unlink()
+    assert run("bench", *sized, "--channels", 3, "--attacked", 0) == 0
+    assert load(detector).shape_ == (5, 6, 3)
     assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 1
 
 

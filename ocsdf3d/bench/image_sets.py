@@ -61,8 +61,15 @@ class Dataset:
         )
 
 
-def dataset(name: str, size: tuple[int, int] | None = None) -> Dataset:
+def dataset(name: str, size: tuple[int, int] | None = None, channels: int | None = None) -> Dataset:
     """Return a set of `SETS`, or that of a folder with `train/CLASS` and `test/CLASS` in it.
+
+    Parameters
+    ----------
+    name : str
+        Of a set, or a path.
+    size, channels
+        To convert the files of a folder to, see `folders.read_images`.
 
     Raises
     ------
@@ -81,13 +88,13 @@ def dataset(name: str, size: tuple[int, int] | None = None) -> Dataset:
         raise ImageError(f"{root}: two folders or more are expected in {root / 'train'}, one a class.")
     parts = []
     for half in ("train", "test"):
-        images = [read_images(root / half / found, size=size).images for found in classes]
+        images = [read_images(root / half / found, size=size, channels=channels).images for found in classes]
         if len({found.shape[1:] for found in images}) > 1:
-            raise ImageError(f"{root / half}: classes differ in size or channels; give a size to scale to.")
+            raise ImageError(f"{root / half}: classes differ in size or channels; give a size and channels.")
         parts.append((np.concatenate(images), np.repeat(np.arange(len(images)), [len(i) for i in images])))
     (train, y_train), (test, y_test) = parts
     if train.shape[1:] != test.shape[1:]:
-        raise ImageError(f"{root}: train and test differ in size or channels; give a size to scale to.")
+        raise ImageError(f"{root}: train and test differ in size or channels; give a size and channels.")
     return Dataset(root.name, train.astype(np.uint8), y_train, test.astype(np.uint8), y_test, tuple(classes))
 
 

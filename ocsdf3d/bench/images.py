@@ -71,6 +71,8 @@ class Asked:
         Images of either kind to attack; 0 for none.
     size : (int, int), optional
         Height and width to scale the images of a folder to.
+    channels : int, optional
+        1 or 3, to convert them to.
     device : str
         Where networks learn and attacks run.
     draw : tuple of str
@@ -83,6 +85,7 @@ class Asked:
     preset: str = "cpu"
     attacked: int = ATTACK_COUNT
     size: tuple[int, int] | None = None
+    channels: int | None = None
     device: str = "auto"
     draw: tuple[str, ...] = ()
 
@@ -117,7 +120,7 @@ def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> tuple[str
         unknown = [word for word in given if word not in known]
         if unknown:
             raise ValueError(f"no {said} {unknown[0]!r}; there are {', '.join(known)}.")
-    data = dataset(name, asked.size)
+    data = dataset(name, asked.size, asked.channels)
     classes = asked.classes or data.classes
     for found in classes:
         if found not in data.classes:

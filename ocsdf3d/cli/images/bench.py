@@ -56,6 +56,12 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         help="scale the files of a folder to so many pixels (default: as they are)",
     )
     add(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        help="convert the files of a folder to gray or colour (default: as they are)",
+    )
+    add(
         "--out",
         type=Path,
         default=Path("bench-results/images"),
@@ -89,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         preset=args.preset,
         attacked=args.attacked,
         size=None if args.size is None else (args.size[0], args.size[1]),
+        channels=args.channels,
         device=args.device,
         draw=tuple(dict.fromkeys(args.draw)),
     )
