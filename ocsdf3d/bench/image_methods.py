@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -77,9 +76,7 @@ def scored(method: str, data: Dataset, number: int, seed: int, *, preset: str, d
     """
     own = data.train[data.y_train == number]
     if method == "ocsdf":
-        return _ours(
-            OneClassImageSDF(preset, device=device, random_state=seed).fit(own), data, number, device
-        )
+        return _ours(OneClassImageSDF(preset, device=device, random_state=seed).fit(own), data, number)
     if method in DEEP:
         return _deep(DeepSVDD(data.shape, seed, network=DEEP[method], preset=preset), own, data, device)
     flat, others = (part.reshape(len(part), -1) / 255.0 for part in (own, data.test))
@@ -92,11 +89,10 @@ def scored(method: str, data: Dataset, number: int, seed: int, *, preset: str, d
     return Scored(OneClassSVM(nu=NU).fit(flat).score_samples(others))
 
 
-def _ours(detector: OneClassImageSDF, data: Dataset, number: int, device: str) -> Scored:
+def _ours(detector: OneClassImageSDF, data: Dataset, number: int) -> Scored:
     """Return what a fitted detector says; it is verified first."""
     detector.certify(data.test[:2], [1, -1], [0.0])  # the weights are those of the certificate
-    where = resolve_device(device)
-    network = copy.deepcopy(detector.network_).to(where)
+    network, where = detector.at_work()
     mean = torch.as_tensor(detector.mean_, dtype=torch.float32, device=where)
     unit = detector.unit_
 

@@ -66,10 +66,11 @@ def walked(
     check_is_fitted(detector)
     level = detector.level_ if level is None else level
     config = WalkConfig(steps, multiplier, level / detector.unit_, one_sided=True, random=False)
-    lower, upper = (torch.as_tensor(end / detector.unit_, dtype=torch.float32) for end in detector.box())
-    begin = torch.as_tensor(detector.standardised(X) / detector.unit_, dtype=torch.float32)
-    parts = [walk(detector.network_, part, 1.0, config, lower, upper) for part in begin.split(detector.tile)]
-    return detector.images_of(detector.unit_ * torch.cat(parts).double().numpy())
+    network, device = detector.at_work()
+    begin = torch.as_tensor(detector.standardised(X) / detector.unit_, dtype=torch.float32, device=device)
+    lower, upper = (torch.as_tensor(end / detector.unit_).to(begin) for end in detector.box())
+    parts = [walk(network, part, 1.0, config, lower, upper) for part in begin.split(detector.tile)]
+    return detector.images_of(detector.unit_ * torch.cat(parts).double().cpu().numpy())
 
 
 def synthesize(

@@ -68,16 +68,19 @@ def attacked_scores(
     if steps < 1 or restarts < 0:
         raise ValueError(f"`steps` must be at least 1 and `restarts` 0; got {steps} and {restarts}.")
     labels = detector.labels_of(X, y)
-    unit, network = detector.unit_, detector.network_
-    begin = torch.as_tensor(detector.standardised(X) / unit, dtype=torch.float32)
-    down = torch.as_tensor(labels, dtype=torch.float32)  # normal rows are pushed to lower scores
+    network, device = detector.at_work()
+    unit = detector.unit_
+    begin = torch.as_tensor(detector.standardised(X) / unit, dtype=torch.float32, device=device)
+    down = torch.as_tensor(
+        labels, dtype=torch.float32, device=device
+    )  # normal rows are pushed to lower scores
     limits = None
     if box is not None:
-        low, high = (torch.as_tensor(np.asarray(end) / unit, dtype=torch.float32) for end in box)
+        low, high = (torch.as_tensor(np.asarray(end) / unit).to(begin) for end in box)
         limits = low, high
     rng = check_random_state(random_state)
     worst = pushed(network, begin, down, radius / unit, steps=steps, restarts=restarts, rng=rng, box=limits)
-    return unit * worst.double().numpy()
+    return np.asarray(unit * worst.double().cpu().numpy())
 
 
 def pushed(
@@ -113,15 +116,16 @@ def pushed(
     for start in range(restarts + 1):
         x = begin if start == 0 else _within(begin + inside * _ball(rng, begin), box)
         for _ in range(steps):
-            value, gradient = value_and_gradient(function, x)
-            worst = torch.minimum(worst, down * value)
+            gradient = value_and_gradient(function, x)[1]
             way = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
             x = x - STEP * radius * down[:, None] * way
             away = x - begin
             x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
             x = _within(x, box)
-        with torch.no_grad():
-            worst = torch.minimum(worst, down * function(x))
+            with (
+                torch.no_grad()
+            ):  # not the value beside the gradient, which may be rounded more than is proved
+                worst = torch.minimum(worst, down * function(x))
     return down * worst
 
 

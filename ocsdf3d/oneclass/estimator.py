@@ -317,6 +317,11 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return (self._validated(X, reset=False) - self.mean_) / self.scale_
 
+    def at_work(self) -> tuple[LipschitzNetwork, torch.device]:
+        """Return the network where it scores, and that device: a GPU if there is one and none was barred."""
+        device = resolve_device("cpu" if self.device == "cpu" else "auto")
+        return (self.network_ if device.type == "cpu" else deepcopy(self.network_).to(device)), device
+
     @staticmethod
     def labels_of(X: Any, y: ArrayLike) -> NDArray[np.int64]:
         """Return labels as an array, (n,), once they are 1 and −1, one a row; ValueError otherwise."""
@@ -385,8 +390,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
 
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
-        device = resolve_device("cpu" if self.device == "cpu" else "auto")
-        network = self.network_ if device.type == "cpu" else deepcopy(self.network_).to(device)
+        network, device = self.at_work()
         unit = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         size = self.tile
         tiles = max(1, -(-len(unit) // size))
