@@ -1,6 +1,6 @@
 """Redraw the gallery: run the examples, each of which writes one picture into `assets/gallery/`.
 
-The kitten is trained once and handed on; the examples of the outliers and of the table train on rows of
+The kitten is trained once and handed on; the examples of the outliers, the table and the images train on
 their own. About six minutes on one core; `--fast` draws drafts in two, into the folder that `-o` names.
 Numbers choose: `python examples/render.py 02 04`.
 """
@@ -19,7 +19,7 @@ from ocsdf3d.viewer.probe import require_rendering
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = sorted(HERE.glob("[0-9][0-9]_*.py"))
-OWN_ROWS = {"06_outliers", "07_oneclass"}  # a field of the clean kitten would be another story
+OWN_ROWS = {"06_outliers", "07_oneclass", "08_images"}  # a field of the clean kitten would be another story
 
 
 def main(argv: list[str] | None = None) -> int:
