@@ -97,3 +97,22 @@ def test_a_peer_is_attacked_no_less(judged: Any) -> None:
     drop = {name: float((labels * (clean - found)).mean()) for name, found in (("o", ours), ("t", theirs))}
     assert drop["t"] > 0.0
     assert drop["o"] >= 0.95 * drop["t"]
+
+
+def test_nothing_that_is_tried_leaves_the_pixels_or_the_ball() -> None:
+    seen: list[torch.Tensor] = []
+
+    def score(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach())
+        return x.sum(dim=1)
+
+    begin = torch.rand((5, 9), generator=torch.Generator().manual_seed(0)).round()  # corners: half of a ball
+    box = torch.zeros(9), torch.ones(9)
+    low = pushed(score, begin, torch.ones(5), 0.7, restarts=2, rng=np.random.RandomState(0), box=box)
+    tried = torch.stack(seen)
+    assert float(tried.min()) >= 0.0
+    assert float(tried.max()) <= 1.0
+    assert float((tried - begin).norm(dim=2).max()) <= 0.7
+    assert float((tried - begin).norm(dim=2).max()) > 0.69
+    assert (low < begin.sum(dim=1)).all()
+    assert len(tried) == 1 + 3 * 2 * 50
