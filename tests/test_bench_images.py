@@ -32,20 +32,36 @@ def test_it_tells_what_it_learnt_and_has_a_gradient(network: str) -> None:
     learnt = stripes(400, upright=True)
     model = DeepSVDD(SHAPE, 0, network=network).learn(learnt, 40)
     own, others = stripes(50, upright=True, seed=1), stripes(50, upright=False, seed=2)
-    assert float((model.scores(own)[:, None] > model.scores(others)).float().mean()) > 0.8
+    assert float((model(own)[:, None] > model(others)).float().mean()) > 0.8
     again = DeepSVDD(SHAPE, 0, network=network).learn(learnt, 40)
-    torch.testing.assert_close(again.scores(own), model.scores(own))
+    torch.testing.assert_close(again(own), model(own))
     gradient = value_and_gradient(model, own)[1]
     assert gradient.isfinite().all()
     step = 1e-3 * gradient / gradient.norm(dim=1, keepdim=True)
     assert float((model(own + step) > model(own)).float().mean()) > 0.9
 
 
-def test_the_first_convolution_is_the_same_as_one_product() -> None:
-    """With a gradient in the image and without: another route to the same numbers."""
-    model = DeepSVDD((9, 8, 3), 0).learn(torch.rand((20, 216)), 1)
-    x = torch.rand((5, 216))
-    torch.testing.assert_close(model(x.clone().requires_grad_()), model(x), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_convolution_is_pooled_as_it_is_made(channels: int) -> None:
+    """Another route to the same numbers, and to their gradients in the image."""
+    x = torch.rand((5, channels, 8, 6), generator=torch.Generator().manual_seed(0))
+    convolution = torch.nn.Conv2d(channels, 7, deepsvdd.KERNEL, padding=2, bias=False)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    plain = torch.nn.functional.max_pool2d(convolution(one), 2)
+    found = deepsvdd._pooled(other, convolution)
+    torch.testing.assert_close(found, plain)
+    for value, begin in ((plain, one), (found, other)):
+        value.square().sum().backward()
+        assert begin.grad is not None
+    torch.testing.assert_close(other.grad, one.grad)
+
+
+def test_odd_images_and_even_ones_are_learnt_and_scored() -> None:
+    for shape in ((9, 8, 3), (8, 8, 3)):
+        rows = torch.rand((20, shape[0] * shape[1] * 3), generator=torch.Generator().manual_seed(0))
+        model = DeepSVDD(shape, 0).learn(rows, 1)
+        assert model(rows).isfinite().all()
+        torch.testing.assert_close(model(rows[:3]), model(rows)[:3], rtol=1e-4, atol=1e-4)
 
 
 def test_our_network_without_its_constraint_is_not_lipschitz_and_has_no_biases() -> None:

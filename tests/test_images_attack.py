@@ -93,7 +93,7 @@ def test_a_peer_is_attacked_no_less(judged: Any) -> None:
     down, box = torch.as_tensor(labels, dtype=torch.float32), (torch.zeros(144), torch.ones(144))
     ours = pushed(model, pixels, down, 0.5, rng=np.random.RandomState(0), box=box).double().numpy()
     theirs = by_foolbox(model, pixels, labels, 0.5)
-    clean = model.scores(pixels).double().numpy()
+    clean = model(pixels).double().numpy()
     drop = {name: float((labels * (clean - found)).mean()) for name, found in (("o", ours), ("t", theirs))}
     assert drop["t"] > 0.0
     assert drop["o"] >= 0.95 * drop["t"]

@@ -114,4 +114,6 @@ def _deep(model: DeepSVDD, own: NDArray[np.uint8], data: Dataset, device: str) -
         for part in (own, data.test)
     )
     model = model.to(where).learn(flat, EPOCHS)
-    return Scored(model.scores(others).double().cpu().numpy(), model, where)
+    with torch.no_grad():
+        scores = model(others)
+    return Scored(scores.double().cpu().numpy(), model, where)
