@@ -76,7 +76,7 @@ def attack_curves(rows: Sequence[Mapping[str, object]], radii: Sequence[int], na
     axis.set_ylim(0, 100)
     axis.axhline(50.0, color=INK, linewidth=0.5, linestyle=":")
     axis.set_title(f"{name}: mean and standard deviation over classes and seeds", fontsize=10)
-    axis.legend(fontsize=8, loc="lower left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return encoded(figure)
 
 
