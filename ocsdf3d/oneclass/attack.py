@@ -71,9 +71,7 @@ def attacked_scores(
     network, device = detector.at_work()
     unit = detector.unit_
     begin = torch.as_tensor(detector.standardised(X) / unit, dtype=torch.float32, device=device)
-    down = torch.as_tensor(
-        labels, dtype=torch.float32, device=device
-    )  # normal rows are pushed to lower scores
+    down = torch.as_tensor(labels, dtype=torch.float32, device=device)  # normal rows: to lower scores
     limits = None
     if box is not None:
         low, high = (torch.as_tensor(np.asarray(end) / unit).to(begin) for end in box)
@@ -122,9 +120,7 @@ def pushed(
             away = x - begin
             x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
             x = _within(x, box)
-            with (
-                torch.no_grad()
-            ):  # not the value beside the gradient, which may be rounded more than is proved
+            with torch.no_grad():  # a value beside a gradient may be rounded more than is proved
                 worst = torch.minimum(worst, down * function(x))
     return down * worst
 
