@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ocsdf3d.durable import put_in_place
 from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue
 
 __all__ = [
@@ -132,7 +133,7 @@ def seal(
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        put_in_place(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

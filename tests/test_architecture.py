@@ -24,6 +24,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "memory",
         "devices",
         "replay",
+        "durable",
         ("geometry", "oracle", "query"),
         (
             "lipschitz.activations",

@@ -307,7 +307,7 @@ def test_no_flag_of_reconstruct_is_untested() -> None:
 def test_presets_and_points_are_those_of_the_library() -> None:
     """They are written out in the parser, which must not import torch to learn them."""
     from ocsdf3d import pipeline, presets
-    from ocsdf3d.cli.reconstruct import PRESETS
+    from ocsdf3d.cli.options import PRESETS
 
     assert list(presets.PRESETS) == list(PRESETS)
     assert f"(default: {pipeline.MESH_POINTS} on a mesh" in verbs()["reconstruct"].format_help()

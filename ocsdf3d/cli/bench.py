@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .console import emit
-from .options import Parser, add_device, add_reporting, number, positive, whole
+from .options import PRESETS, SUPPORTS, Parser, add_device, add_reporting, number, positive, whole
 
-PRESETS = ("fast", "default", "best", "paper")
-SUPPORTS = ("auto", "solid", "shell")
 WIDE_POINTS, WIDE_NOISE, WIDE_OUTLIERS = (500, 2048, 20_000, 100_000), (0.0, 0.005, 0.01), (0.0, 0.05)
 
 

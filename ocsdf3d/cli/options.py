@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 from .console import printable
 
 DEVICES = ("auto", "cpu", "cuda")
+SUPPORTS = ("auto", "solid", "shell")
+PRESETS = ("fast", "default", "best", "paper")
 MISUSE = 2  # exit code
 
 
@@ -106,6 +108,62 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="where the network is computed; auto takes CUDA when there is one (default: %(default)s)",
     )
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add what `pipeline.fit` is told, and `--resolution`."""
+    parser.add_argument(
+        "--points",
+        type=whole(16),
+        metavar="N",
+        help="points: a mesh is sampled to N, a cloud thinned to N (default: 2048 on a mesh, all of a cloud)",
+    )
+    parser.add_argument(
+        "--support",
+        choices=SUPPORTS,
+        default="auto",
+        help="solid: the points bound a body; shell: they lie on an open surface, which becomes a skin with"
+        " two sheets; auto decides and says why (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=whole(2),
+        default=200,
+        metavar="N",
+        help="grid nodes along the longest side (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="default",
+        help="network, optimiser and schedule (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--level",
+        type=number,
+        metavar="C",
+        help="iso-level c of f in the unit frame (default: from f's values on the points)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=positive,
+        metavar="M",
+        help="margin m of the loss, in the unit frame (default: the preset's)",
+    )
+    parser.add_argument(
+        "--lam",
+        type=positive,
+        metavar="L",
+        help="weight λ of the hinge in the loss, no unit (default: the preset's)",
+    )
+    parser.add_argument(
+        "--no-smooth",
+        dest="smooth",
+        action="store_false",
+        help="keep every point where it is (default: a cloud in which noise is seen is smoothed)",
+    )
+    add_device(parser)
+    add_seed(parser)
 
 
 def add_complete(parser: argparse.ArgumentParser) -> None:

@@ -81,6 +81,8 @@ def write_all(jobs: Sequence[tuple[Path, Writer]]) -> None:
     jobs : sequence of (path, writer)
         `writer(path)` writes one file; the path it gets has the name of the final one, so its errors do too.
     """
+    from ocsdf3d.durable import put_in_place
+
     with ExitStack() as folders:
         staged = []
         for path, write in jobs:
@@ -89,7 +91,7 @@ def write_all(jobs: Sequence[tuple[Path, Writer]]) -> None:
             write(draft)
             staged.append((draft, target))
         for draft, target in staged:
-            os.replace(draft, target)
+            put_in_place(draft, target)
 
 
 def rehearse(path: Path, box: Box) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks, outputs
 from .console import emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import MISUSE, add_complete, add_device, add_reporting, add_seed, number, positive, whole
+from .options import MISUSE, add_complete, add_fit, add_reporting
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     import trimesh
 
     from ocsdf3d.viewer.watch import Watcher
-
-SUPPORTS = ("auto", "solid", "shell")
-PRESETS = ("fast", "default", "best", "paper")
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -41,59 +38,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         metavar="OUT",
         help="mesh to write: PLY OBJ OFF STL GLB (default: IN's name with _ocsdf.ply)",
     )
-    parser.add_argument(
-        "--points",
-        type=whole(16),
-        metavar="N",
-        help="points: a mesh is sampled to N, a cloud thinned to N (default: 2048 on a mesh, all of a cloud)",
-    )
-    parser.add_argument(
-        "--support",
-        choices=SUPPORTS,
-        default="auto",
-        help="solid: the points bound a body; shell: they lie on an open surface, which becomes a skin with"
-        " two sheets; auto decides and says why (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--resolution",
-        type=whole(2),
-        default=200,
-        metavar="N",
-        help="grid nodes along the longest side (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--preset",
-        choices=PRESETS,
-        default="default",
-        help="network, optimiser and schedule (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--level",
-        type=number,
-        metavar="C",
-        help="iso-level c of f in the unit frame (default: from f's values on the points)",
-    )
-    parser.add_argument(
-        "--margin",
-        type=positive,
-        metavar="M",
-        help="margin m of the loss, in the unit frame (default: the preset's)",
-    )
-    parser.add_argument(
-        "--lam",
-        type=positive,
-        metavar="L",
-        help="weight λ of the hinge in the loss, no unit (default: the preset's)",
-    )
-    parser.add_argument(
-        "--no-smooth",
-        dest="smooth",
-        action="store_false",
-        help="keep every point where it is (default: a cloud in which noise is seen is smoothed)",
-    )
+    add_fit(parser)
     add_complete(parser)
-    add_device(parser)
-    add_seed(parser)
     parser.add_argument(
         "--save", metavar="FIELD", help="also write the field, .safetensors (default: not saved)"
     )

@@ -14,6 +14,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from ..durable import put_in_place
 from ..geometry import PointCloud
 from .errors import WriteError
 from .shapes import known_normals
@@ -113,7 +114,7 @@ def write_content(path: Path, content: bytes) -> None:
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         draft.write_bytes(content)
-        os.replace(draft, target)
+        put_in_place(draft, target)
     except BaseException as error:
         draft.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -1,0 +1,26 @@
+"""Many shapes on many processes, and what is kept of them.
+
+`work.py` does one shape, a pure function of plain values, so that any scheduler can send it anywhere;
+`cluster.py` runs such a function over many of them, in this process or on a Dask cluster; `manifest.py`
+remembers what is done, `batch.py` joins the three, `report.py` shows the result.
+"""
+
+from ocsdf3d.distribute.batch import Summary, current_rows, named, run_batch, sources_of
+from ocsdf3d.distribute.cluster import over, require_dask
+from ocsdf3d.distribute.manifest import Manifest
+from ocsdf3d.distribute.report import report_of
+from ocsdf3d.distribute.work import Job, carry_out
+
+__all__ = [
+    "Job",
+    "Manifest",
+    "Summary",
+    "carry_out",
+    "current_rows",
+    "named",
+    "over",
+    "report_of",
+    "require_dask",
+    "run_batch",
+    "sources_of",
+]
