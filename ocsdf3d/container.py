@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from ocsdf3d.durable import put_in_place
@@ -49,6 +49,7 @@ READERS = {  # kind → what reads it
     "field": "ocsdf3d.load",
     "detector": "ocsdf3d.oneclass.load",
     "image-detector": "ocsdf3d.images.load",
+    "training": "ocsdf3d reconstruct --resume",
 }
 
 Tensors = dict[str, torch.Tensor]
@@ -128,8 +129,9 @@ def seal(
     descriptor, temporary = tempfile.mkstemp(suffix=".tmp", prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        _order_header(Path(temporary))
+        Path(temporary).write_bytes(
+            _ordered(save(tensors, metadata))
+        )  # by Python, whose errors are the system's
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -140,13 +142,12 @@ def seal(
     return path
 
 
-def _order_header(path: Path) -> None:
-    """Sort the names in a safetensors header, which the library shuffles."""
-    data = path.read_bytes()
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with the names of its header sorted, which the library shuffles."""
     end = 8 + int.from_bytes(data[:8], "little")
     text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors stay aligned
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:

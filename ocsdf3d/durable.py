@@ -10,7 +10,7 @@ __all__ = ["put_in_place", "sha256_of"]
 
 
 def put_in_place(draft: Path, target: Path) -> None:
-    """Move a finished draft to its place in one step; a reader, or a power cut, finds the old or the new file.
+    """Move a finished draft to its place in one step: readers and power cuts find the old or the new file.
 
     Parameters
     ----------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ocsdf3d import io
+from ocsdf3d import __version__, io
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
@@ -24,6 +26,7 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.noise import denoised
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
+from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import find_sides
 from ocsdf3d.train import History, TrainConfig, learn
@@ -52,6 +55,9 @@ def fit(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
     watch: Watch | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: float = EVERY,
+    resume: bool = False,
 ) -> SDF:
     """Return the certified signed distance field of points, normals optional, or of a mesh.
 
@@ -84,6 +90,13 @@ def fit(
     watch : callable, optional
         Called every few steps of training with a function that returns the field so far, certified like the
         last one. Whether to ask it, and how often, is up to `watch`; the result does not depend on it.
+    checkpoint : path, optional
+        Keep the training in this file (`.safetensors`), its end too. A disk that is full is a warning.
+    every : float
+        Seconds between two writings of it; looked at every few steps.
+    resume : bool
+        Go on from `checkpoint` if it is there, to the field that the whole run would have given, bit for bit
+        on a CPU. Begins anew where there is no such file.
 
     Returns
     -------
@@ -94,6 +107,8 @@ def fit(
     ------
     ValueError
         Bad options, or points that bound nothing: too few, equal, collinear or coplanar.
+    CheckpointError
+        `checkpoint` is damaged, or of another input or of other options.
 
     Examples
     --------
@@ -105,10 +120,21 @@ def fit(
         raise ValueError(f"`level` must be finite; got {level}. Leave it out to have it found.")
     if not 0 <= seed < 2**63:
         raise ValueError(f"`seed` must be from 0 to 2**63 - 1; got {seed}.")
+    if resume and checkpoint is None:
+        raise ValueError("`resume` needs a `checkpoint` to go on from.")
     target = resolve_device(device)
     begun = time.perf_counter()
     rng = np.random.default_rng(seed)
     shape = io.read(source)
+    keeper: Keeper | None = None
+    start: Standing | None = None
+    if checkpoint is not None:
+        io.check_writable(checkpoint, (".safetensors",))
+        asked = {"points": points, "support": support, "preset": dataclasses.asdict(chosen), "seed": seed}
+        asked |= {"smooth": smooth, "device": target.type}
+        identity = {"input": _hash_of(shape), "version": __version__, **asked}
+        keeper = Keeper(checkpoint, json.loads(json.dumps(identity)), every)
+        start = keeper.found() if resume else None
     cloud = _cloud(shape, points, rng)
     check_shape(cloud)
     loaded = time.perf_counter()
@@ -138,6 +164,9 @@ def fit(
     known = None
     if config.touch or config.away:
         known = known_of(chosen, sides, unit, lower, upper, noise > 0.0, rng, generator, target)
+    if keeper is not None:
+        fixed = {**material.fixed, **({} if known is None else known.fixed)}
+        keeper.require(digest_of(fixed))
     tell("sides", 1, 1, {})
     sided = time.perf_counter()
 
@@ -161,7 +190,7 @@ def fit(
                 "train": dataclasses.asdict(config),
                 "version": 1,
             },
-            history=_record(history, loaded - begun, sided - loaded, time.perf_counter() - sided),
+            history=_record(history, loaded - begun, sided - loaded, time.perf_counter() - sided, start),
         )
         if level is not None:
             return dataclasses.replace(sdf, level=float(level))
@@ -184,6 +213,8 @@ def fit(
         history=history,
         report=report,
         stop=stop,
+        keep=keeper,
+        start=start,
     )
     return field_so_far()
 
@@ -246,6 +277,13 @@ def _bridged(points: Floats) -> Floats:
     return np.concatenate([points, (0.5 * (points[:, None] + points[nearest])).reshape(-1, 3)])
 
 
+def _hash_of(shape: trimesh.Trimesh | PointCloud) -> str:
+    """Return the SHA-256 of what is learnt from, however it was stored."""
+    if isinstance(shape, PointCloud):
+        return hash_of_arrays(shape.points, shape.normals)
+    return hash_of_arrays(np.asarray(shape.vertices), np.asarray(shape.faces))
+
+
 def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh | PointCloud:
     """Return a copy of a shape in the unit frame."""
     if isinstance(shape, trimesh.Trimesh):
@@ -253,11 +291,15 @@ def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh
     return PointCloud(frame.to_unit(shape.points), shape.normals)
 
 
-def _record(history: History, load: float, sides: float, trained: float) -> dict[str, Any]:
-    """Return the history as plain numbers."""
+def _record(
+    history: History, load: float, sides: float, trained: float, start: Standing | None
+) -> dict[str, Any]:
+    """Return the history as plain numbers; of a run that went on with all its training."""
+    resumed = {} if start is None else {"resumed": start.steps}
     return {
         "steps": history.steps,
         "interrupted": history.interrupted,
-        "seconds": {"load": load, "sides": sides, "train": trained},
+        "seconds": {"load": load, "sides": sides, "train": trained + (start.seconds if start else 0.0)},
         "curves": history.curves,
+        **resumed,
     }

@@ -18,7 +18,8 @@ changes from step to step is read from tensors, so that a GPU replays a step as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -33,10 +34,18 @@ from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.loss import hkr, misfit
 from ocsdf3d.query import Function, value_and_gradient
 from ocsdf3d.replay import Replay
+from ocsdf3d.resume import Parts, Standing
 
 __all__ = ["History", "Known", "Labelled", "Source", "Surface", "TrainConfig", "learn"]
 
 Report = Callable[[int, int, dict[str, float]], None]
+
+
+class Keep(Protocol):
+    """What is told where a run stands."""
+
+    def __call__(self, standing: Callable[[], Standing], *, last: bool) -> None:
+        """Keep it, or not yet."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,17 @@ class Source(Protocol):
     def refresh(self, function: Function, margin: float) -> None:
         """Remake what depends on the current f."""
 
+    @property
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """What never changes."""
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """What the last refresh made."""
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from another's `state`."""
+
 
 class Surface:
     """The paper's source: the data against seeds that Algorithm 1 moves.
@@ -176,6 +196,19 @@ class Surface:
 
     def refresh(self, function: Function, margin: float) -> None:
         """Do nothing: every batch starts afresh from Q₀."""
+
+    @property
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """The data."""
+        return {"data": self.data}
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Do nothing."""
 
 
 class Labelled:
@@ -225,6 +258,20 @@ class Labelled:
         """Explore with the current f; the last exploration is forgotten."""
         self.explored = list(self.explore(function, margin))
 
+    @property
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """The pools."""
+        return dict(zip(("inside", "outside"), self.pools, strict=True))
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The last exploration, if there was one."""
+        return {str(k): explored for k, explored in enumerate(self.explored) if explored is not None}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from another's exploration."""
+        self.explored = [state[k].to(self.pools[0].device) if k in state else None for k in ("0", "1")]
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
@@ -257,6 +304,11 @@ class Known:
         index = torch.randint(len(self.boundary), (groups,), generator=self.generator, device=device)
         off = torch.randint(len(self.away), (n,), generator=self.generator, device=device)
         return self.boundary[index], self.away[off], self.distance[off]
+
+    @property
+    def fixed(self) -> dict[str, torch.Tensor]:
+        """All of it."""
+        return {"boundary": self.boundary, "away": self.away, "distance": self.distance}
 
 
 @dataclass
@@ -295,6 +347,14 @@ class _RMSprop:
         self.steps.step(scale)
         self.network.retract()
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.steps.state
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        for name, value in self.state.items():
+            value.copy_(state[name])
+
 
 def learn(
     network: Network,
@@ -308,6 +368,8 @@ def learn(
     history: History | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
+    keep: Keep | None = None,
+    start: Standing | None = None,
 ) -> History:
     """Train `network` in place and return what happened.
 
@@ -331,6 +393,11 @@ def learn(
         (done, total, figures) → None, every `config.report` steps.
     stop : callable, optional
         Asked at each report; True ends the run with a network that is still 1-Lipschitz.
+    keep : callable, optional
+        (standing, last) → None, at each report: a function that returns where the run stands, and whether
+        this is its end.
+    start : Standing, optional
+        Go on from there, to the same end, bit for bit on a CPU.
     """
     optimizer: SpectralSteps | _RMSprop
     if config.optimizer == "spectral":
@@ -369,8 +436,23 @@ def learn(
 
     drawn = [generator, source.generator, *([known.generator] if known is not None else [])]
     replay = Replay(device, *drawn)
-    with Workers(device) as workers:
-        for step in range(config.steps):
+    parts = Parts(
+        network,
+        {"optimizer": optimizer, "source": source},
+        {"positives": held[0], "negatives": held[1], "at": at},
+        drawn,
+    )
+    begun = time.perf_counter()
+    if start is not None:
+        parts.restore(start.tensors)
+        history.steps, history.curves = start.steps, start.curves
+
+    def standing() -> Standing:
+        spent = time.perf_counter() - begun + (start.seconds if start is not None else 0.0)
+        return Standing(history.steps, workers.count, history.curves, parts.copies(), spent)
+
+    with Workers(device, None if start is None else start.workers) as workers:
+        for step in range(0 if start is None else start.steps, config.steps):
             done = step / config.steps
             if config.refresh and step and step % config.refresh == 0:
                 with network.frozen():
@@ -385,7 +467,10 @@ def learn(
                 history.add({"step": float(history.steps), **figures})
                 if report is not None:
                     report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
-                if stop is not None and stop():
+                last = history.steps == config.steps or (stop is not None and stop())
+                if keep is not None:
+                    keep(standing, last=last)
+                if last:
                     history.interrupted = history.steps < config.steps
                     break
     return history

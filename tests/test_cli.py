@@ -266,6 +266,7 @@ ELSEWHERE = {  # tested below
     *("--help", "--output", "--resolution", "--complete", "--save", "--json", "--quiet", "--verbose"),
     "--no-smooth",
     *("--watch", "--watch-file", "--up"),  # with the viewer's
+    *("--checkpoint", "--checkpoint-every", "--resume"),  # in test_resume.py
 }
 
 

@@ -1,4 +1,4 @@
-"""Many shapes: what is done once stays done, what fails stops nothing, a lost worker costs the job in hand."""
+"""Many shapes: what is done stays done, what fails stops nothing, a lost worker costs the job in hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -377,13 +376,13 @@ def deed(job: tuple[str, str]) -> tuple[int, int, object]:
 
 
 @pytest.fixture(scope="module")
-def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def lost(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two worker processes, and every mishap at once: one cluster takes seconds to start."""
     pytest.importorskip("distributed")
     folder = tmp_path_factory.mktemp("lost")
     words = ["well 1", "die once", "raise", "well 2", "well 3"]
     jobs = [(word, str(folder / word)) for word in words]
-    yield {back.job[0]: back for back in over(deed, jobs, workers=2)}
+    return {back.job[0]: back for back in over(deed, jobs, workers=2)}
 
 
 def test_a_killed_worker_costs_nothing_but_the_job_in_hand(lost: dict[str, Any]) -> None:
@@ -434,5 +433,5 @@ def test_here_and_a_scheduler_that_is_given(tmp_path: Path) -> None:
 def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("ocsdf3d.distribute.cluster.PATIENCE", 0.5)
-    with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(over(deed, [("well", "/")], scheduler="tcp://127.0.0.1:9"))

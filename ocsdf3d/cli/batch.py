@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checks, outputs
+from . import checks
 from .console import describe, emit, fail, note, warn
 from .interrupt import Interrupt
 from .options import MISUSE, add_fit, add_reporting, whole
@@ -27,10 +27,11 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser = verbs.add_parser(
         "batch",
         help="many shapes → many meshes, and a report",
-        description="Reconstruct many shapes, one core each. What the manifest in the output folder says is done,"
-        " with these options, from these bytes, and whole, is not done again; a shape that fails stops no other.",
-        epilog="Ctrl-C finishes the shapes in hand, a second one stops at once; the same command goes on. Exit 1"
-        " when a shape failed, 130 when shapes are left.",
+        description="Reconstruct many shapes, one core each. What the manifest in the output folder says is"
+        " done, with these options, from these bytes, and whole, is not done again; a shape that fails stops no"
+        " other.",
+        epilog="Ctrl-C finishes the shapes in hand, a second one stops at once; the same command goes on."
+        " Exit 1 when a shape failed, 130 when shapes are left.",
     )
     parser.add_argument(
         "patterns", metavar="PATTERN", nargs="+", help="files, folders, or quoted patterns with * ? [] and **"
@@ -177,8 +178,8 @@ def _told(
         "seconds": round(seconds, 3),
     }
     lines = [
-        f"{figures['report']}: {figures['done']} of {figures['shapes']} shapes done, {figures['kept']} of them"
-        f" whole from before, {seconds:.1f} s",
+        f"{figures['report']}: {figures['done']} of {figures['shapes']} shapes done,"
+        f" {figures['kept']} of them whole from before, {seconds:.1f} s",
         *(f"failed: {row['source']}: {row['error']}" for row in failed),
     ]
     if left:

@@ -1,7 +1,11 @@
-"""Ctrl-C: during training the first ends the training and keeps its result, the second stops at once."""
+"""Ctrl-C: during training the first ends the training and keeps its result, the second stops at once.
+
+SIGTERM, which a cluster sends some seconds before it kills, ends a training that is kept on disk likewise.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -17,18 +21,29 @@ class Interrupt:
 
     A process started with SIGINT ignored (a shell's background job) keeps that outside training; during
     training a SIGINT still ends it early, since no work is lost by it.
+
+    Parameters
+    ----------
+    terminate : bool
+        Hear SIGTERM as well: while `training` it sets `requested` and `terminated`; while `writing` it is
+        left unheard; at any other time it ends the process as ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, terminate: bool = False) -> None:
         self.requested = False
+        self.terminated = False
         self.training = False
         self.writing = False
+        self._terminate = terminate
         self._previous: object = None
+        self._before_term: object = None
         self._installed = False
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._handle)
+            if self._terminate:
+                self._before_term = signal.signal(signal.SIGTERM, self._handle_term)
             self._installed = True
         return self
 
@@ -38,6 +53,9 @@ class Interrupt:
         if self._installed:
             # None: the handler before ours was not installed from Python and cannot be put back
             signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)  # type: ignore[arg-type]
+            if self._terminate:
+                before = signal.SIG_DFL if self._before_term is None else self._before_term
+                signal.signal(signal.SIGTERM, before)  # type: ignore[arg-type]
             self._installed = False
 
     def stop(self) -> bool:
@@ -54,3 +72,12 @@ class Interrupt:
         if self._previous is signal.SIG_IGN and not self.requested:
             return
         raise KeyboardInterrupt
+
+    def _handle_term(self, number: int, frame: FrameType | None) -> None:
+        if self.writing:
+            return
+        if self.training:
+            self.requested = self.terminated = True
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)

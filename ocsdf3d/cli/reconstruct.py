@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks, outputs
 from .console import emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import MISUSE, add_complete, add_fit, add_reporting
+from .options import MISUSE, add_complete, add_fit, add_reporting, number
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ocsdf3d.viewer.watch import Watcher
 
+TERMINATED = 143  # exit code: 128 + SIGTERM
+
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     """Add the verb to the parser."""
@@ -27,7 +30,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "reconstruct",
         help="points or a mesh → closed mesh",
         description="Reconstruct a closed mesh, in the units and place of the input, from points or a mesh.",
-        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once.",
+        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once."
+        " With --checkpoint SIGTERM ends it too, and keeps it, exit 143.",
     )
     parser.add_argument(
         "input", metavar="IN", help="cloud or mesh: OFF OBJ PLY STL GLB 3MF XYZ PTS CSV NPY NPZ PCD LAS E57 …"
@@ -42,6 +46,23 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     add_complete(parser)
     parser.add_argument(
         "--save", metavar="FIELD", help="also write the field, .safetensors (default: not saved)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the training in this file, .safetensors, so that it can be resumed (default: not kept)",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=number,
+        default=30.0,
+        metavar="S",
+        help="seconds between two writings of it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from --checkpoint, to the same result, if the file is there (default: begin anew)",
     )
     watching = parser.add_mutually_exclusive_group()
     watching.add_argument(
@@ -68,6 +89,11 @@ def run(args: argparse.Namespace) -> int:
     saved = None
     if args.save is not None:
         saved = outputs.check(args.save, inputs=[args.input, str(out)], extensions=outputs.FIELD_EXTENSIONS)
+    if args.resume and args.checkpoint is None:
+        fail("--resume goes on from --checkpoint FILE; name the file")
+        return MISUSE
+    if args.checkpoint is not None:
+        _check_kept(args, [args.input, str(out), *([str(saved)] if saved is not None else [])])
     checks.device(args.device)
     picture = None
     if args.watch_file is not None:
@@ -80,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from ocsdf3d import checkpoint, io, pipeline, surface
 
     with ExitStack() as stack:
-        interrupt = stack.enter_context(Interrupt())
+        interrupt = stack.enter_context(Interrupt(terminate=args.checkpoint is not None))
         progress = stack.enter_context(Progress(quiet=args.quiet, verbose=args.verbose))
 
         def report(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -111,8 +137,16 @@ def run(args: argparse.Namespace) -> int:
             progress=report,
             stop=interrupt.stop,
             watch=watcher,
+            checkpoint=args.checkpoint,
+            every=args.checkpoint_every,
+            resume=args.resume,
         )
         interrupt.training = False
+        if interrupt.terminated:
+            fail(f"terminated after {sdf.history['steps']} steps; --resume goes on from {args.checkpoint}")
+            return TERMINATED
+        if "resumed" in sdf.history:
+            note(f"went on from step {sdf.history['resumed']} of {args.checkpoint}", quiet=args.quiet)
         if watcher is not None:
             watcher(lambda: sdf, last=True)
         if args.support == "auto":
@@ -175,6 +209,19 @@ def run(args: argparse.Namespace) -> int:
         fail(f"the mesh of {args.resolution} nodes is written, but {unproved}")
         return 1
     return 0
+
+
+def _check_kept(args: argparse.Namespace, taken: list[str]) -> None:
+    """Refuse a checkpoint that cannot be written; say what becomes of one that is there, or is not."""
+    there = os.path.exists(args.checkpoint)
+    if args.resume and there:
+        from ocsdf3d import io
+
+        io.check_writable(args.checkpoint, outputs.FIELD_EXTENSIONS)
+    else:
+        outputs.check(args.checkpoint, inputs=taken, extensions=outputs.FIELD_EXTENSIONS)
+    if args.resume and not there:
+        note(f"{args.checkpoint} is not there yet: training begins", quiet=args.quiet)
 
 
 def _summary(figures: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A batch: which files, under which names, and what becomes of them; joined from manifest, cluster and work."""
+"""A batch: which files, under which names, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def run_batch(
     workers, scheduler, stop
         As for `over`.
     tell : callable
-        (shapes that are behind us, all, row) → None, whenever one is; the row is None for those that were whole
-        from before.
+        (shapes that are behind us, all, row) → None, whenever one is; the row is None for those that were
+        whole from before.
     describe : callable
         An error in one line.
 
@@ -184,7 +184,7 @@ def run_batch(
 
 
 def current_rows(jobs: Sequence[Job], manifest: Manifest) -> list[dict[str, Any]]:
-    """Return the rows of the jobs that were done or have failed, in their order; not those of other settings."""
+    """Return the rows of the jobs that are done or have failed, in their order; none of other settings."""
     found = [(job, manifest.rows.get(job.source)) for job in jobs]
     return [row for job, row in found if row is not None and row["key"] == job.key]
 

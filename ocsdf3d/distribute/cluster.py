@@ -115,7 +115,7 @@ def _there(
     stop: Callable[[], bool],
 ) -> Iterator[Back]:
     """Hand out one job a core; `mend` is called when nothing has come back for a while."""
-    from distributed import wait
+    from distributed import as_completed
 
     topic, begun = f"ocsdf3d-{uuid.uuid4().hex}", dict.fromkeys(range(len(jobs)), 0)
 
@@ -133,18 +133,17 @@ def _there(
         if not held:
             return
         try:
-            returned = wait(list(held), timeout=TICK, return_when="FIRST_COMPLETED").done
+            future = next(as_completed(list(held), loop=client.loop, timeout=TICK))
         except TimeoutError:
             mend()
             continue
-        for future in returned:
-            number = held.pop(future)
-            if future.status in ("cancelled", "lost") or client.status != "running":
-                raise ConnectionError("the Dask scheduler has gone; start again to go on with what is left.")
-            error = None if future.status == "finished" else _error_of(future)
-            value = None if error is not None else future.result()
-            future.release()
-            yield Back(jobs[number], value, error, max(1, begun[number]))
+        number = held.pop(future)
+        if future.status in ("cancelled", "lost") or client.status != "running":
+            raise ConnectionError("the Dask scheduler has gone; start again to go on with what is left.")
+        error = None if future.status == "finished" else _error_of(future)
+        value = None if error is not None else future.result()
+        future.release()
+        yield Back(jobs[number], value, error, max(1, begun[number]))
 
 
 def _told(function: Callable[[In], Any], job: In, topic: str, number: int) -> Any:
@@ -182,8 +181,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[tuple[Any, Callable
                 client = stack.enter_context(Client(scheduler, timeout=PATIENCE, set_as_default=False))
             except (OSError, ValueError) as error:
                 raise ConnectionError(
-                    f"no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler`, and "
-                    "workers with `dask worker ADDRESS --nthreads 1`."
+                    f"no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler`, "
+                    "and workers with `dask worker ADDRESS --nthreads 1`."
                 ) from error
             yield client, lambda: None  # its workers are the user's
             return

@@ -52,7 +52,9 @@ class Manifest:
         self.rows: dict[str, dict[str, Any]] = {}
         self.damaged = 0
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        self._file = os.fdopen(descriptor, "r+b", buffering=0)  # what could not be written is not kept for later
+        self._file = os.fdopen(
+            descriptor, "r+b", buffering=0
+        )  # what could not be written is not kept for later
         try:
             self._lock()
             self._read()

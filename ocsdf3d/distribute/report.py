@@ -62,7 +62,8 @@ def _line(row: Mapping[str, Any], folder: Path) -> str:
     source = html.escape(_shown(row["source"]))
     if row["error"] is not None:
         span = len(COLUMNS) - 2
-        return f'<tr><td></td><td>{source}</td><td colspan="{span}" class="bad">{html.escape(row["error"])}</td></tr>'
+        error = html.escape(row["error"])
+        return f'<tr><td></td><td>{source}</td><td colspan="{span}" class="bad">{error}</td></tr>'
     link = quote(_shown(os.path.relpath(row["mesh"], folder)))
     watertight = "yes" if row["watertight"] else '<b class="bad">no</b>'
     cells = [
@@ -75,9 +76,11 @@ def _line(row: Mapping[str, Any], folder: Path) -> str:
         watertight,
     ]
     name = f'<a href="{link}">{html.escape(_shown(os.path.relpath(row["mesh"], folder)))}</a><br>{source}'
-    return f"<tr><td>{_image(row['picture'])}</td><td>{name}</td>" + "".join(
-        f"<td>{cell}</td>" for cell in cells
-    ) + "</tr>"
+    return (
+        f"<tr><td>{_image(row['picture'])}</td><td>{name}</td>"
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+    )
 
 
 def _image(path: str | None) -> str:

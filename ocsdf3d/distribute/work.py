@@ -99,8 +99,8 @@ def carry_out(job: Job) -> dict[str, Any]:
     -------
     dict
         `source_sha256`, `mesh_sha256`, `field_sha256` (None without a field), `points`, `support`, `level`,
-        `lipschitz`, `steps`, `vertices`, `faces`, `watertight`, `euler`, `device`, `seconds` in all, `no_picture`
-        (why there is none, or None) and `worker` (host and process).
+        `lipschitz`, `steps`, `vertices`, `faces`, `watertight`, `euler`, `device`, `seconds` in all but the
+        picture, `no_picture` (why there is none, or None) and `worker` (host and process).
 
     Raises
     ------
@@ -111,8 +111,8 @@ def carry_out(job: Job) -> dict[str, Any]:
     """
     if job.version != __version__:
         raise RuntimeError(
-            f"the worker on {socket.gethostname()} has ocsdf3d {__version__}, this batch is of {job.version}; "
-            "install the same version on both."
+            f"the worker on {socket.gethostname()} has ocsdf3d {__version__}, this batch is of {job.version};"
+            " install the same version on both."
         )
     begun = time.perf_counter()
     with _one_thread():

@@ -67,6 +67,11 @@ class Adam:
         root = self.square.sqrt().div_(size).add_(self.epsilon)
         _move(self.parameters, self.mean / root, self.rate * scale / (1.0 - first**self.count))
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The running means and the count, themselves."""
+        return {"mean": self.mean, "square": self.square, "count": self.count}
+
 
 class RMSprop:
     """RMSprop with Keras's defaults: decay 0.9, epsilon 1e-7.
@@ -97,6 +102,11 @@ class RMSprop:
         self.square.mul_(self.decay).addcmul_(gradient, gradient, value=1.0 - self.decay)
         root = self.square.sqrt().add_(self.epsilon)
         _move(self.parameters, gradient.div_(root), self.rate * scale)
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The running mean, itself."""
+        return {"square": self.square}
 
 
 def _gradients(parameters: Sequence[torch.Tensor]) -> torch.Tensor:

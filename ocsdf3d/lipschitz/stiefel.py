@@ -12,6 +12,8 @@ Vergari, POGO, ICML 2026 (tangent step, then one normal step).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from ocsdf3d.lipschitz.moments import Adam
@@ -78,6 +80,16 @@ class SpectralSteps:
         turned = {id(stack) for stack in self.stacks}
         others = [parameter for parameter in network.parameters() if id(parameter) not in turned]
         self.adam = Adam(others, adam_rate)
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that the next step depends on beside weights and gradients, themselves."""
+        return {**{f"velocity.{k}": v for k, v in enumerate(self.velocities)}, **self.adam.state}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from another's `state`; KeyError where something is missing."""
+        for name, value in self.state.items():
+            value.copy_(state[name])
 
     @torch.no_grad()
     def step(self, scale: float | torch.Tensor = 1.0, workers: Workers | None = None) -> None:

@@ -30,6 +30,8 @@ class Workers:
     ----------
     device : torch.device
         Where the work is done.
+    count : int, optional
+        Threads, where a sum over other shares would not do.
 
     Attributes
     ----------
@@ -37,12 +39,16 @@ class Workers:
         Threads.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, count: int | None = None) -> None:
         self.before = torch.get_num_threads()
         self.count = min(self.before, MOST) if device.type == "cpu" else 1
+        if count is not None and device.type == "cpu":
+            self.count = count
         self.pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
+        if self.count != self.before:
+            torch.set_num_threads(1)
         if self.count > 1:
             torch.set_num_threads(1)
             self.pool = ThreadPoolExecutor(self.count)
@@ -52,6 +58,7 @@ class Workers:
         if self.pool is not None:
             self.pool.shutdown()
             self.pool = None
+        if torch.get_num_threads() != self.before:
             torch.set_num_threads(self.before)
 
     def map(self, function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
