@@ -422,7 +422,6 @@ def test_here_and_a_scheduler_that_is_given(tmp_path: Path) -> None:
     assert [back.value and back.value[0] for back in here] == [os.getpid(), None]
     assert list(over(deed, jobs, stop=lambda: True)) == []
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        cluster.scheduler.start()
         there = list(over(deed, jobs, scheduler=cluster.scheduler_address))
         assert list(over(deed, jobs, scheduler=cluster.scheduler_address, stop=lambda: True)) == []
     assert [back.job for back in there] == jobs

@@ -28,8 +28,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "batch",
         help="many shapes → many meshes, and a report",
         description="Reconstruct many shapes, one core each. What the manifest in the output folder says is"
-        " done, with these options, from these bytes, and whole, is not done again; a shape that fails stops no"
-        " other.",
+        " done, with these options, from these bytes, and whole, is not done again; a shape that fails does"
+        " not stop the others.",
         epilog="Ctrl-C finishes the shapes in hand, a second one stops at once; the same command goes on."
         " Exit 1 when a shape failed, 130 when shapes are left.",
     )
