@@ -49,7 +49,7 @@ READERS = {  # kind → what reads it
     "field": "ocsdf3d.load",
     "detector": "ocsdf3d.oneclass.load",
     "image-detector": "ocsdf3d.images.load",
-    "training": "ocsdf3d reconstruct --resume",
+    "training": "ocsdf3d.fit",
 }
 
 Tensors = dict[str, torch.Tensor]

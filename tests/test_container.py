@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ocsdf3d import checkpoint, container
+from ocsdf3d import checkpoint, container, resume
 from ocsdf3d.analytic import sphere, torus
 from ocsdf3d.container import CheckpointError, digest, seal, unseal
 from ocsdf3d.images import saved as of_images
@@ -92,7 +92,7 @@ def test_a_cut_file_is_refused_by_its_kind(path: Path) -> None:
 
 
 def test_every_kind_that_is_read_has_its_reader() -> None:
-    assert set(container.READERS) == {checkpoint.KIND, of_detectors.KIND, of_images.KIND}
+    assert set(container.READERS) == {checkpoint.KIND, of_detectors.KIND, of_images.KIND, resume.KIND}
     for name in container.READERS.values():
         module, function = name.rsplit(".", 1)
         assert callable(getattr(__import__(module, fromlist=[function]), function))

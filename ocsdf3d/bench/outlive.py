@@ -1,4 +1,4 @@
-"""What is left when processes are killed: a batch that loses a worker, a training that is shot again and again.
+"""What is left when processes are killed: a batch that loses a worker, a training that is shot repeatedly.
 
     python -m ocsdf3d.bench.outlive --shapes 200 --kills 50
 
@@ -7,7 +7,7 @@ two once more, one of which is killed half-way; counted are shapes that are miss
 and meshes that have other bytes than those of one worker. `kills`: a program that fits, meshes and saves is
 ended by SIGKILL at random moments, drawn by stage, and started again with `resume` until it has been shot so
 often; after each shot every file that bears its name must be whole, and every run that reaches its end must
-have the weights, the level and the mesh of one that was let be. Trainings are short (`SMALL`), and are kept
+have the weights, the level and the mesh of one that was let be. Trainings are short (`SMALL`, `LONGER`), and are kept
 on disk at every report, so that shots meet writing. Exit 1 when anything was lost.
 """
 
@@ -24,6 +24,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ SMALL = dataclasses.replace(
     solid=dataclasses.replace(PRESETS["fast"].solid, steps=150, batch=256, refresh=50, report=10),
     shell=dataclasses.replace(PRESETS["fast"].shell, steps=150, batch=256, warm=50, report=10),
     pool=20_000,
+)
+LONGER = dataclasses.replace(
+    SMALL,
+    solid=dataclasses.replace(SMALL.solid, steps=600),
+    shell=dataclasses.replace(SMALL.shell, steps=600),
 )
 STAGES = ("sides", "train", "mesh", "save")
 CHILD = "import sys; from ocsdf3d.bench import outlive; outlive.{}(*sys.argv[1:])"
@@ -111,8 +117,9 @@ def batches(out: Path, shapes: int, seed: int) -> tuple[list[str], bool]:
     """The table of the three runs, and whether nothing was lost."""
     source = out / "shapes"
     make_shapes(source, shapes, seed)
-    cells, good, meshes = [], True, {}
-    single = 0.0
+    cells: list[list[object]] = []
+    meshes: dict[str, str] = {}
+    good, single = True, 0.0
     for name, workers, kill_at in (("one", 1, None), ("two", 2, None), ("two, one killed", 2, shapes // 2)):
         say(f"batch: {shapes} shapes, workers: {name} …")
         folder = out / f"batch-{name.replace(', ', '-').replace(' ', '-')}"
@@ -155,7 +162,7 @@ def train_once(source: str, out: str) -> None:
 
     field = fit(
         io.read(source),
-        preset=SMALL,
+        preset=LONGER,
         device="cpu",
         progress=lambda stage, *_: enter(stage),
         checkpoint=folder / "kept.safetensors",
@@ -238,7 +245,7 @@ def kills(out: Path, count: int, seed: int) -> tuple[list[str], bool]:
         "mesh": sha256_of(folder / "mesh.ply"),
     }
     order = [*STAGES, "end"]
-    lasts = {a: begun[b] - begun[a] for a, b in zip(order[:-1], order[1:], strict=True)}
+    lasts = {a: begun[b] - begun[a] for a, b in pairwise(order)}
     clear()
     hit: Counter[str] = Counter()
     shots, ends, drafts, bad = 0, 0, 0, list[str]()
@@ -263,8 +270,8 @@ def kills(out: Path, count: int, seed: int) -> tuple[list[str], bool]:
     lines = [
         markdown(["stage", "lasts [s]", "shots"], [[name, lasts[name], hit[name]] for name in STAGES]),
         "",
-        f"{shots} shots, {ends} runs that reached their end, {len(bad)} files torn or ends that differ, at most"
-        f" {drafts} hidden drafts left behind at a time.",
+        f"{shots} shots, {ends} runs that reached their end, {len(bad)} files torn or ends that differ,"
+        f" at most {drafts} hidden drafts left behind at a time.",
         *(f"- {one}" for one in bad),
     ]
     return lines, not bad
