@@ -7,8 +7,8 @@ two once more, one of which is killed half-way; counted are shapes that are miss
 and meshes that have other bytes than those of one worker. `kills`: a program that fits, meshes and saves is
 ended by SIGKILL at random moments, drawn by stage, and started again with `resume` until it has been shot so
 often; after each shot every file that bears its name must be whole, and every run that reaches its end must
-have the weights, the level and the mesh of one that was let be. Trainings are short (`SMALL`, `LONGER`), and are kept
-on disk at every report, so that shots meet writing. Exit 1 when anything was lost.
+have the weights, the level and the mesh of one that was let be. Trainings are short (`SMALL`, `LONGER`), and
+are kept on disk at every report, so that shots meet writing. Exit 1 when anything was lost.
 """
 
 from __future__ import annotations

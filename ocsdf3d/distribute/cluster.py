@@ -2,7 +2,7 @@
 
 Jobs are handed out one a core, and the next when one is back: Ctrl-C then finds nothing that was promised
 but not begun, and a worker that dies has one job in hand. Dask gives that job to another; one that has taken
-`LIVES` workers with it is given up. Why processes: a fit holds the interpreter, and a crash in compiled code
+`LIVES` workers with it is given up, as failed. Why processes: a fit holds the interpreter, and a crash in compiled code
 takes its process along, not the batch.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["Back", "over", "require_dask"]
 
 In = TypeVar("In")
 
-LIVES = 3  # workers that one job may take with it
+LIVES = 3  # workers that may die under one job; one that waits behind a culprit is under suspicion too
 TICK = 5.0  # seconds without an answer before the cluster is looked after
 PATIENCE = 10.0  # seconds for a scheduler to answer
 EXTRA = "pip install 'ocsdf3d[distributed]'"
@@ -161,7 +161,9 @@ def _error_of(future: Any) -> BaseException:
 
     error: BaseException = future.exception()
     if isinstance(error, KilledWorker):
-        return RuntimeError(f"{LIVES} workers died with it; too little memory, or a crash in compiled code")
+        return RuntimeError(
+            f"{LIVES} workers died that had it; too little memory, or a crash in compiled code"
+        )
     return error
 
 
