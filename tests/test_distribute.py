@@ -466,6 +466,23 @@ def test_here_and_a_scheduler_that_is_given(tmp_path: Path) -> None:
     assert str(there[1].error) == "said so"
 
 
+def test_a_cluster_that_has_lost_its_workers_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies while it starts is not started again by Dask: nothing would ever come back."""
+    pytest.importorskip("distributed")
+    from distributed import Client, LocalCluster
+
+    from ocsdf3d.distribute import cluster as ours
+
+    monkeypatch.setattr(ours, "TICK", 0.2)
+    none = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**none) as cluster, Client(cluster, set_as_default=False) as client:
+        jobs = [("well 1", str(tmp_path / "1")), ("well 2", str(tmp_path / "2"))]
+        back = list(ours._there(client, lambda: cluster.scale(1), deed, jobs, lambda: False))
+    assert [(one.job, one.error, one.begun) for one in back] == [(job, None, 1) for job in jobs]
+
+
 def test_no_scheduler_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("ocsdf3d.distribute.cluster.PATIENCE", 0.5)

@@ -70,7 +70,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, do, report; the report is written whatever happens after the first shape."""
     begun = time.perf_counter()
-    checks.device(args.device)
+    if args.scheduler is None:  # else it is a question for the workers
+        checks.device(args.device)
     workers = args.workers or _cores()
 
     from ocsdf3d import distribute, io

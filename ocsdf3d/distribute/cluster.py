@@ -2,8 +2,8 @@
 
 Jobs are handed out one a core, and the next when one is back: Ctrl-C then finds nothing that was promised
 but not begun, and a worker that dies has one job in hand. Dask gives that job to another; one that has taken
-`LIVES` workers with it is given up, as failed. Why processes: a fit holds the interpreter, and a crash in compiled code
-takes its process along, not the batch.
+`LIVES` workers with it is given up, as failed. Why processes: a fit holds the interpreter, and a crash in
+compiled code takes its process along, not the batch.
 """
 
 from __future__ import annotations
