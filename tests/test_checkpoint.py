@@ -368,15 +368,17 @@ def test_device_that_is_no_device(saved: Path) -> None:
 def test_a_failed_save_leaves_nothing(small: SDF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "field.safetensors"
 
-    def full(tensors: object, target: str, **_: object) -> None:
-        Path(target).write_bytes(b"half of it")
+    write = Path.write_bytes
+
+    def full(target: Path, data: bytes) -> int:
+        write(target, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(container, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, small)
     assert list(tmp_path.iterdir()) == []
-    path.write_bytes(b"earlier")
+    write(path, b"earlier")
     with pytest.raises(OSError, match="No space left"):
         save(path, small)
     assert [p.name for p in tmp_path.iterdir()] == ["field.safetensors"]
