@@ -34,6 +34,8 @@ class Replay:
         Where the functions work. On a CPU they are called, and nothing else is done.
     *generators : torch.Generator
         All that they draw from, on that device; the same one may be given more than once.
+    record : bool
+        Otherwise functions are called on a CUDA device too: what speaks to other processes is not recorded.
 
     Notes
     -----
@@ -41,17 +43,17 @@ class Replay:
     returns is overwritten by the next run under any key: read it before.
     """
 
-    def __init__(self, device: torch.device, *generators: torch.Generator) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, *generators: torch.Generator, record: bool = True) -> None:
+        self.device, self.record = device, record and device.type == "cuda"
         self.generators = list({id(generator): generator for generator in generators}.values())
         self.known: set[Hashable] = set()
         self.recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Any]] = {}
-        if device.type == "cuda":
+        if self.record:
             self.stream = torch.cuda.Stream(device)
 
     def run(self, key: Hashable, function: Callable[[], T]) -> T:
         """Return what the function returns; under one key it must always do the same."""
-        if self.device.type != "cuda":
+        if not self.record:
             return function()
         if key not in self.known:
             # Once as it is: what is made at first use, of libraries too, must not be part of a recording.

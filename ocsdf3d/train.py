@@ -33,6 +33,7 @@ from ocsdf3d.lipschitz.stiefel import SpectralSteps
 from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.loss import hkr, misfit
 from ocsdf3d.query import Function, value_and_gradient
+from ocsdf3d.ranks import Ranks
 from ocsdf3d.replay import Replay
 from ocsdf3d.resume import Parts, Standing
 
@@ -405,7 +406,7 @@ def learn(
     else:
         optimizer = _RMSprop(network, config.rate)
     history = History() if history is None else history
-    device = network.head.device
+    device, ranks = network.head.device, Ranks()
     schedule = torch.tensor(
         [
             (config.margin_at(done), config.lam_at(done), config.rate_at(done))
@@ -429,13 +430,13 @@ def learn(
             held[0].copy_(positives)
             held[1].copy_(negatives)
         batch = [*held, *(known.draw(config.anchors) if known is not None else ())]
-        found = _descend(network, config, batch, height, margin, lam, workers)
+        found = _descend(network, config, batch, height, margin, lam, workers, ranks)
         optimizer.step(rate, workers)
         at.add_(1)
         return found
 
     drawn = [generator, source.generator, *([known.generator] if known is not None else [])]
-    replay = Replay(device, *drawn)
+    replay = Replay(device, *drawn, record=ranks.count == 1)
     parts = Parts(
         network,
         {"optimizer": optimizer, "source": source},
@@ -462,13 +463,15 @@ def learn(
             loss, inside, outside = replay.run(key, partial(step_once, *key))
             history.steps = step + 1
             if history.steps % config.report == 0 or history.steps == config.steps:
-                figures = _figures(network, loss, inside, outside, *held)
+                ranks.require_same(list(network.parameters()), history.steps)
+                figures = _figures(network, loss, inside, outside, held[0], held[1], ranks)
                 figures |= {"margin": config.margin_at(done), "lam": config.lam_at(done)}
                 history.add({"step": float(history.steps), **figures})
                 if report is not None:
                     report(history.steps, config.steps, {k: v[-1] for k, v in history.curves.items()})
-                last = history.steps == config.steps or (stop is not None and stop())
-                if keep is not None:
+                ended = history.steps == config.steps
+                last = ended or ranks.any(stop is not None and stop(), device)
+                if keep is not None and ranks.index == 0:
                     keep(standing, last=last)
                 if last:
                     history.interrupted = history.steps < config.steps
@@ -484,16 +487,19 @@ def _descend(
     margin: float | torch.Tensor,
     lam: float | torch.Tensor,
     workers: Workers,
+    ranks: Ranks,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Give the parameters the gradient of the loss of a batch; return the loss, and f on both classes.
 
-    Each worker takes its share of every part of the batch, and counts by it.
+    Each rank takes its share of every part of the batch, each worker a share of that, and counts by it. Of f
+    a rank returns its share.
     """
-    parameters = list(network.parameters())
+    parameters, whole = list(network.parameters()), len(batch[0])
+    batch = ranks.own(batch)
     count = max(1, min(workers.count, *(len(part) for part in batch)))
 
     def share(parts: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        weight = len(parts[0]) / len(batch[0])
+        weight = len(parts[0]) / whole
         points = [part.flatten(0, -2) for part in parts[:4]]
         values = network(torch.cat(points)).split([len(part) for part in points])
         loss = hkr(values[0], values[1], margin, lam)
@@ -510,7 +516,9 @@ def _descend(
             parameter.grad = parts[0]
         else:
             parameter.grad = torch.stack(parts).sum(dim=0)
-    return torch.stack(losses).sum(), torch.cat(inside), torch.cat(outside)
+    loss = torch.stack(losses).sum()
+    ranks.add([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
+    return loss, torch.cat(inside), torch.cat(outside)
 
 
 def _figures(
@@ -520,17 +528,13 @@ def _figures(
     outside: torch.Tensor,
     positives: torch.Tensor,
     negatives: torch.Tensor,
+    ranks: Ranks,
 ) -> dict[str, float]:
-    """Return one report as host numbers, in a single transfer."""
+    """Return one report as host numbers, in a single transfer; shares are of all ranks."""
     sample = torch.cat([positives[:128], negatives[:128]])
     with network.frozen():
         gradient = value_and_gradient(network, sample)[1]
-    numbers = torch.stack(
-        [
-            loss.detach(),
-            (inside > 0).float().mean(),
-            (outside > 0).float().mean(),
-            gradient.norm(dim=1).mean(),
-        ]
-    ).tolist()
+    shares = torch.stack([(inside > 0).float().mean(), (outside > 0).float().mean()]) / ranks.count
+    ranks.add([shares])
+    numbers = torch.stack([loss.detach(), *shares, gradient.norm(dim=1).mean()]).tolist()
     return dict(zip(("loss", "recall", "false_positives", "gradient_norm"), numbers, strict=True))

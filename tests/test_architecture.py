@@ -24,6 +24,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "memory",
         "devices",
         "replay",
+        "ranks",
         "durable",
         ("geometry", "oracle", "query"),
         (

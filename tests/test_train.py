@@ -17,6 +17,7 @@ from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.query import Function
+from ocsdf3d.ranks import Ranks
 from ocsdf3d.sampling import uniform_in_box
 from ocsdf3d.train import History, Known, Labelled, Surface, TrainConfig, learn
 
@@ -386,7 +387,7 @@ def test_workers_share_a_batch_and_its_gradient() -> None:
         net, workers = network(), Workers(torch.device("cpu"))
         workers.count = count
         with workers:
-            loss, inside, outside = train._descend(net, config, batch, 0.0, 0.1, 10.0, workers)
+            loss, inside, outside = train._descend(net, config, batch, 0.0, 0.1, 10.0, workers, Ranks())
         assert len(inside) == len(outside) == 33
         found.append([loss, *(p.grad for p in net.parameters())])
     # Groups, 11 of them, and points, 33, fall to the workers in shares that differ by one row.

@@ -31,7 +31,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         help="points or a mesh → closed mesh",
         description="Reconstruct a closed mesh, in the units and place of the input, from points or a mesh.",
         epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once."
-        " With --checkpoint SIGTERM ends it too, and keeps it, exit 143.",
+        " With --checkpoint SIGTERM ends it too, and keeps it, exit 143. Started by torchrun, its processes"
+        " share every batch, and the first writes: torchrun --nproc-per-node 2 -m ocsdf3d reconstruct IN",
     )
     parser.add_argument(
         "input", metavar="IN", help="cloud or mesh: OFF OBJ PLY STL GLB 3MF XYZ PTS CSV NPY NPZ PCD LAS E57 …"
@@ -104,10 +105,12 @@ def run(args: argparse.Namespace) -> int:
         return MISUSE
 
     from ocsdf3d import checkpoint, io, pipeline, surface
+    from ocsdf3d.ranks import joined
 
     with ExitStack() as stack:
         interrupt = stack.enter_context(Interrupt(terminate=args.checkpoint is not None))
-        progress = stack.enter_context(Progress(quiet=args.quiet, verbose=args.verbose))
+        first = stack.enter_context(joined(args.device)).index == 0  # the others train, and write nothing
+        progress = stack.enter_context(Progress(quiet=args.quiet or not first, verbose=args.verbose))
 
         def report(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
             # from the end of the sides on: the first figures of training come only after some steps
@@ -116,10 +119,11 @@ def run(args: argparse.Namespace) -> int:
 
         shape = io.read(source)
         checks.memory(checks.domain_of(shape, args.preset), args.resolution)
-        outputs.rehearse(out, checks.box_of(shape))
+        if first:
+            outputs.rehearse(out, checks.box_of(shape))
         loaded = time.perf_counter() - begun
         watcher: Watcher | None = None
-        if watched:
+        if watched and first:
             from ocsdf3d.viewer.watch import Watcher
 
             watcher = stack.enter_context(Watcher(shape, picture=picture, up=args.up))
@@ -142,6 +146,8 @@ def run(args: argparse.Namespace) -> int:
             resume=args.resume,
         )
         interrupt.training = False
+        if not first:
+            return 0
         if interrupt.terminated:
             fail(f"terminated after {sdf.history['steps']} steps; --resume goes on from {args.checkpoint}")
             return TERMINATED
