@@ -104,7 +104,8 @@ def joined(device: str) -> Iterator[Ranks]:
     device : str
         `"auto"`, `"cpu"` or `"cuda"`: on CUDA sums go by NCCL, otherwise by gloo.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ
+    if alone or distributed.is_initialized():  # or somebody joined them already, and will leave them
         yield Ranks()
         return
     cuda = device != "cpu" and torch.cuda.is_available()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +19,17 @@ import torch
 import ocsdf3d
 from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
+from ocsdf3d.presets import PRESETS
 from ocsdf3d.ranks import Ranks, joined
 from ocsdf3d.train import Surface, TrainConfig, learn
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 
 
-def learnt(steps: int = 30, batch: int = 65, other: int = 0, stop_at: int | None = None) -> tuple[str, float]:
-    """Train; return a hash of the parameters, and the recall of the last report. `other` moves one datum."""
+def learnt(steps: int = 30, batch: int = 65, stop_at: int | None = None) -> tuple[str, float]:
+    """Train; return the steps taken with a hash of the parameters, and the recall of the last report."""
     generator = torch.Generator().manual_seed(0)
     data = torch.rand((200, 2), generator=generator)
-    data[0] += float(other)
 
     def seeds(count: int) -> torch.Tensor:
         return 4.0 * torch.rand((count, 2), generator=generator) - 2.0
@@ -44,18 +48,70 @@ def learnt(steps: int = 30, batch: int = 65, other: int = 0, stop_at: int | None
     return f"{history.steps} {sha.hexdigest()}", history.curves["recall"][-1]
 
 
-def together(code: str, folder: Path, *, threads: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run code on two ranks, in this folder's sight."""
-    script = folder / "script.py"
-    script.write_text(
-        "from ocsdf3d.ranks import Ranks, joined\nfrom test_ranks import learnt\n"
-        f"with joined('cpu') as ranks:\n    {code}\n",
-        encoding="utf-8",
+def refused(work: Callable[[], object]) -> str:
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        work()
+    return str(caught.value)
+
+
+def told() -> dict[str, object]:
+    """What a rank has to tell of everything that is asked of two; one launch takes seconds."""
+    ranks = Ranks()
+    bits = torch.ones(3) + (ranks.index == 1) * torch.tensor([1e-7, 0.0, -1e-7])
+    return {
+        "whole": learnt(),
+        "stopped": learnt(stop_at=2),
+        "short": learnt(steps=12),
+        "too few rows": refused(lambda: learnt(batch=1)),
+        "same": ranks.require_same([torch.ones(3)], 7),
+        "other": refused(lambda: ranks.require_same([bits], 7)),
+    }
+
+
+SCRIPT = """
+import json, sys
+from ocsdf3d.cli import main
+from ocsdf3d.presets import PRESETS
+from ocsdf3d.ranks import joined
+from test_ranks import small, told
+
+folder = sys.argv[1]
+with joined("cpu") as ranks:
+    with open(f"{folder}/rank{ranks.index}.json", "w") as file:
+        json.dump(told(), file)
+    small()
+    code = main(["reconstruct", f"{folder}/box.xyz", "--preset", "fast", "--resolution", "24"])
+sys.exit(code)
+"""
+
+
+def small() -> None:
+    """Make the preset `fast` a matter of a second."""
+    fast = PRESETS["fast"]
+    solid = dataclasses.replace(fast.solid, steps=60, batch=128, anchors=64, refresh=30)
+    PRESETS["fast"] = dataclasses.replace(
+        fast, network=NetworkConfig(inputs=3, width=32, depth=3), solid=solid, pool=10_000
     )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, cuboid_points: np.ndarray) -> tuple[Path, str]:
+    """The folder of two ranks that have told all, and what they printed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
+    np.savetxt(folder / "box.xyz", cuboid_points)
     here = f"{Path(__file__).parent}{os.pathsep}{Path(ocsdf3d.__file__).parents[1]}"
-    environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run([*command, str(script)], capture_output=True, text=True, env=environment)
+    command += [str(folder / "script.py"), str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    return folder, run.stdout
+
+
+def of(two: tuple[Path, str], rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((two[0] / f"rank{rank}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def test_alone_nothing_is_sent() -> None:
@@ -69,15 +125,8 @@ def test_alone_nothing_is_sent() -> None:
         assert not ranks.any(False, torch.device("cpu"))
 
 
-def test_two_ranks_of_a_thread_are_one_process_of_two(tmp_path: Path) -> None:
-    """To the last bit: 65 rows, so that the shares differ; and a stop on one rank ends both."""
-    run = together(
-        f"with open({str(tmp_path)!r} + f'/rank{{ranks.index}}', 'w') as file:\n"
-        "        for options in ({}, {'stop_at': 2}, {'steps': 12}):\n"
-        "            print(*learnt(**options), file=file)",
-        tmp_path,
-    )
-    assert run.returncode == 0, run.stderr
+def test_two_ranks_of_a_thread_are_one_process_of_two(two: tuple[Path, str]) -> None:
+    """To the last bit: 65 rows, so that the shares differ."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -85,45 +134,32 @@ def test_two_ranks_of_a_thread_are_one_process_of_two(tmp_path: Path) -> None:
         short, _ = learnt(steps=12)
     finally:
         torch.set_num_threads(before)
-    for rank in ("0", "1"):
-        told = (tmp_path / f"rank{rank}").read_text(encoding="utf-8").splitlines()
-        first, stopped, last = (line.split() for line in told)
-        assert " ".join(first[:2]) == whole
-        assert stopped[0] == "20"
-        assert " ".join(last[:2]) == short
-        assert float(first[2]) == pytest.approx(recall, abs=0.02)
+    for rank in range(2):
+        assert of(two, rank)["whole"] == [whole, pytest.approx(recall, abs=0.02)]
+        assert of(two, rank)["short"][0] == short
+    assert of(two, 0)["whole"] == of(two, 1)["whole"]
 
 
-def test_ranks_that_were_given_other_data_are_told_apart(tmp_path: Path) -> None:
-    """Their gradients are summed, so their parameters stay the same, unless a walk of one goes elsewhere."""
-    run = together(
-        "import torch\n    x = torch.ones(3) + (ranks.index == 1) * torch.tensor([1e-7, 0.0, -1e-7])\n"
-        "    ranks.require_same([x], 7)",
-        tmp_path,
-    )
-    assert run.returncode != 0
-    assert "after 7 steps rank 1 has other parameters than rank 0" in run.stderr
+def test_a_stop_on_one_rank_ends_both(two: tuple[Path, str]) -> None:
+    first, second = (of(two, rank)["stopped"] for rank in range(2))
+    assert first == second
+    assert first[0].startswith("20 ")
 
 
-def test_more_ranks_than_rows_are_refused(tmp_path: Path) -> None:
-    run = together("learnt(batch=1)", tmp_path)
-    assert run.returncode != 0
-    assert "2 ranks cannot share 1 rows" in run.stderr
+def test_what_two_cannot_share_is_refused(two: tuple[Path, str]) -> None:
+    for rank in range(2):
+        assert "2 ranks cannot share 1 rows" in of(two, rank)["too few rows"]
 
 
-def test_reconstruct_by_torchrun_writes_once(cuboid_points: np.ndarray, tmp_path: Path) -> None:
-    np.savetxt(tmp_path / "box.xyz", cuboid_points)
-    command = ["-m", "ocsdf3d", "reconstruct", str(tmp_path / "box.xyz"), "--preset", "fast"]
-    command += ["--support", "shell", "--resolution", "24"]
-    here = str(Path(ocsdf3d.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("box_ocsdf.ply") == 1
-    assert (tmp_path / "box_ocsdf.ply").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["box.xyz", "box_ocsdf.ply"]
+def test_a_bit_that_differs_is_told(two: tuple[Path, str]) -> None:
+    """Two numbers that change by as much against each other do not hide it."""
+    for rank in range(2):
+        assert of(two, rank)["same"] is None
+        assert "after 7 steps rank 1 has other parameters than rank 0" in of(two, rank)["other"]
+
+
+def test_reconstruct_writes_once(two: tuple[Path, str]) -> None:
+    folder, printed = two
+    assert printed.count("box_ocsdf.ply") == 1
+    meshes = [path.name for path in folder.iterdir() if path.suffix == ".ply"]
+    assert meshes == ["box_ocsdf.ply"]
