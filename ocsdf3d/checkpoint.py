@@ -16,7 +16,16 @@ import numpy as np
 import torch
 
 from ocsdf3d.analytic import KINDS, exact
-from ocsdf3d.container import CheckpointError, filled, require_same, seal, understanding, unseal, weights_of
+from ocsdf3d.container import (
+    CheckpointError,
+    filled,
+    require_same,
+    require_weights,
+    seal,
+    understanding,
+    unseal,
+    weights_of,
+)
 from ocsdf3d.csg import Field, Node, combined
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
@@ -137,7 +146,9 @@ def _trained(
     header: dict[str, Any], tensors: dict[str, torch.Tensor], unused: set[str], device: torch.device
 ) -> SDF:
     hash = header["certificate"]["hash"]
-    network = LipschitzNetwork(NetworkConfig(**header["network"]), torch.Generator().manual_seed(0))
+    config = NetworkConfig(**header["network"])
+    require_weights(config, tensors)
+    network = LipschitzNetwork(config, torch.Generator().manual_seed(0))
     unused -= filled(network, hash, tensors)
     frame, box = header["frame"], header["box"]
     if not frame["scale"] > 0.0:

@@ -29,6 +29,7 @@ from torch import nn
 
 from ocsdf3d.durable import put_in_place
 from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue
+from ocsdf3d.lipschitz.network import NetworkConfig
 
 __all__ = [
     "CheckpointError",
@@ -38,6 +39,7 @@ __all__ = [
     "kind_of",
     "proved_again",
     "require_same",
+    "require_weights",
     "seal",
     "understanding",
     "unseal",
@@ -253,6 +255,23 @@ def weights_of(network: nn.Module, hash: str) -> Tensors:
     """Return the state of a network as tensors for `seal`, each name led by the hash of its certificate."""
     state = network.state_dict()
     return {f"{hash}.{name}": value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def require_weights(config: NetworkConfig, tensors: Tensors) -> None:
+    """Refuse a network that is larger than the weights in its file, before it is made.
+
+    Raises
+    ------
+    ValueError
+        With its size and their number.
+    """
+    needed = (config.depth - 1) * config.width**2 + config.width * config.inputs
+    held = sum(value.numel() for value in tensors.values())
+    if needed > held:
+        raise ValueError(
+            f"a network of depth {str(config.depth)[:20]} and width {str(config.width)[:20]} has more "
+            f"weights than the {held} in the file. Is it damaged?"
+        )
 
 
 def filled(network: nn.Module, hash: str, tensors: Tensors) -> set[str]:

@@ -29,6 +29,7 @@ from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import find_sides
+from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 
 __all__ = ["fit", "reconstruct"]
@@ -125,7 +126,7 @@ def fit(
     target = resolve_device(device)
     begun = time.perf_counter()
     rng = np.random.default_rng(seed)
-    shape = io.read(source)
+    shape = read_within(source, seed)
     keeper: Keeper | None = None
     start: Standing | None = None
     if checkpoint is not None:
@@ -144,6 +145,8 @@ def fit(
     distinct = np.unique(cloud, axis=0)
     kept = distinct[inliers(distinct)]
     outliers, noise = len(distinct) - len(kept), 0.0
+    if isinstance(shape, ThinnedCloud):
+        outliers += shape.strays
     if smooth and preset != "paper" and not isinstance(shape, trimesh.Trimesh):
         kept, noise = denoised(kept, rng)
     frame = Frame.around(kept, chosen.frame)
@@ -185,6 +188,7 @@ def fit(
                 "preset": preset if isinstance(preset, str) else "own",
                 "seed": seed,
                 "points": len(cloud),
+                "read": shape.read if isinstance(shape, ThinnedCloud) else len(cloud),
                 "outliers": outliers,
                 "noise": noise,
                 "train": dataclasses.asdict(config),

@@ -41,8 +41,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         ),
     ],
     [
-        "io",
-        "frame",
+        (["io", "frame"], "thinning"),
         "sampling",
         ("planes", "noise"),
         ("winding", "tetrahedra", "sides"),

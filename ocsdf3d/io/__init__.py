@@ -5,6 +5,7 @@ names the file, line and count); trimesh for GLB, glTF and 3MF; laspy and pye57 
 wrong with a file is a `ReadError`, a `ValueError`, or an `OSError`.
 """
 
+from .blocks import Block, Blocks, blocks_of
 from .errors import ReadError, WriteError
 from .reading import READABLE, read
 from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write, write_content
@@ -13,8 +14,11 @@ __all__ = [
     "CLOUD_WRITABLE",
     "READABLE",
     "WRITABLE",
+    "Block",
+    "Blocks",
     "ReadError",
     "WriteError",
+    "blocks_of",
     "check_writable",
     "read",
     "write",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import trimesh
 from numpy.typing import NDArray
 
 from ..geometry import PointCloud
+from ..memory import free_memory
 from . import shapes
 from .errors import ReadError
 
-__all__ = ["check_archive", "from_columns", "read_npy", "read_npz"]
+__all__ = ["check_archive", "from_columns", "npy_header", "read_npy", "read_npz"]
 
+COPIES = 3  # of unpacked bytes until a shape is made of them
 LARGEST_RATIO = 1032  # deflate cannot pack tighter, so a larger announced size is a lie
 
 
@@ -115,17 +118,51 @@ def read_npz(path: Path, data: bytes) -> PointCloud | trimesh.Trimesh:
 
 
 def check_archive(name: str, archive: zipfile.ZipFile) -> None:
-    """Raise if a member of a ZIP archive announces more bytes than its packed ones can stand for."""
+    """Raise if a ZIP archive unpacks to more than its bytes can stand for, or than memory holds.
+
+    Members that share their packed bytes are a bomb that each of them alone is not.
+
+    References
+    ----------
+    Fifield, A Better Zip Bomb, WOOT 2019.
+    """
     for item in archive.infolist():
         if item.file_size > LARGEST_RATIO * item.compress_size + 4096:
             raise ReadError(
                 f"{name}: {item.filename} is said to unpack from {item.compress_size} bytes "
                 f"to {item.file_size}. Is the file damaged?"
             )
+    packed = sum(item.compress_size for item in archive.infolist())
+    size = archive.fp.seek(0, io.SEEK_END) if archive.fp is not None else packed
+    if packed > size:
+        raise ReadError(
+            f"{name}: its members take {packed} packed bytes, the file has {size}: they overlap. Damaged?"
+        )
+    total, free = sum(item.file_size for item in archive.infolist()), free_memory()
+    if total * COPIES > free:
+        raise ReadError(
+            f"{name}: unpacked it needs about {total * COPIES / 1e9:.1f} GB, {free / 1e9:.1f} GB are free. "
+            "Save a cloud as NPY: that is read in blocks."
+        )
 
 
-def _array(name: str, data: bytes) -> NDArray:
-    """Return the array in the bytes of an NPY file; its size is checked before anything is allocated."""
+def npy_header(name: str, data: bytes, size: int) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, whether in Fortran's order, dtype and where the numbers begin, of an NPY file.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    data : bytes
+        The file, or as much of it as holds the header.
+    size : int
+        Bytes of the whole file: what the header announces must fit before anything is allocated.
+
+    Raises
+    ------
+    ReadError
+        No NPY, no real numbers, or more of them than there are bytes.
+    """
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -138,13 +175,17 @@ def _array(name: str, data: bytes) -> NDArray:
         raise ReadError(f"{name}: not an NPY array ({error}).") from error
     if dtype.kind not in "fiu":
         raise ReadError(f"{name}: dtype {dtype} is not real numbers. Save an (n, 3) array of floats.")
-    start, count = stream.tell(), 1
-    for side in shape:
-        count *= side
-    if min(shape, default=0) < 0 or count * dtype.itemsize > len(data) - start:
+    start, count = stream.tell(), math.prod(shape)
+    if min(shape, default=0) < 0 or count * dtype.itemsize > size - start:
         raise ReadError(
             f"{name}: an array {shape} of {dtype} takes {count * dtype.itemsize} bytes, "
-            f"file has {len(data) - start}. Is it complete?"
+            f"file has {size - start}. Is it complete?"
         )
-    flat = np.frombuffer(data, dtype, count, start)
+    return shape, fortran, dtype, start
+
+
+def _array(name: str, data: bytes) -> NDArray:
+    """Return the array in the bytes of an NPY file."""
+    shape, fortran, dtype, start = npy_header(name, data, len(data))
+    flat = np.frombuffer(data, dtype, math.prod(shape), start)
     return flat.reshape(shape, order="F" if fortran else "C")

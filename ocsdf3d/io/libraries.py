@@ -15,6 +15,7 @@ from ..geometry import PointCloud
 from . import shapes
 from .arrays import check_archive
 from .errors import ReadError
+from .scenes import check_3mf, check_gltf
 
 __all__ = ["from_open3d", "from_trimesh", "read_3mf", "read_gltf"]
 
@@ -120,19 +121,22 @@ def read_gltf(path: Path, data: bytes) -> PointCloud | trimesh.Trimesh:
         if max(length, size + 20) > len(data):
             raise ReadError(f"{path.name}: expected {length} bytes, file has {len(data)}. Is it complete?")
         document = data[20 : 20 + size]
+        at = 12
+        while at + 8 <= length:  # every chunk, before a library makes room for it
+            at += 8 + int.from_bytes(data[at : at + 4], "little")
+        if at > length:
+            raise ReadError(f"{path.name}: a chunk reaches to {at} of {length} bytes. Is it complete?")
     else:
         document = data
     header = json.loads(document)
+    if not isinstance(header, dict):
+        raise ReadError(f"{path.name}: not a glTF file: its JSON is no object.")
     packed = [name for name in header.get("extensionsRequired", []) if "compression" in name]
     if packed:
         raise ReadError(
             f"{path.name}: geometry is compressed ({', '.join(packed)}). Export it without compression."
         )
-    for accessor in header.get("accessors", []):
-        if "bufferView" not in accessor and accessor["count"] > len(data):
-            raise ReadError(
-                f"{path.name}: an accessor announces {accessor['count']} items without data. Is it damaged?"
-            )
+    check_gltf(path, header, len(data))
     return from_trimesh(path.name, trimesh.load_scene(path, process=False, skip_materials=True))
 
 
@@ -142,4 +146,5 @@ def read_3mf(path: Path, data: bytes) -> PointCloud | trimesh.Trimesh:
         check_archive(path.name, archive)
         if not any("3d/3dmodel.model" in name.lower() for name in archive.namelist()):
             raise ReadError(f"{path.name}: no 3D/3dmodel.model in the archive. Is it a 3MF file?")
+        check_3mf(path.name, archive)
     return from_trimesh(path.name, trimesh.load_scene(io.BytesIO(data), file_type="3mf", process=False))

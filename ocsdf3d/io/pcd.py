@@ -14,7 +14,7 @@ from . import shapes
 from .errors import ReadError
 from .rows import read_rows
 
-__all__ = ["decompress", "read_pcd"]
+__all__ = ["decompress", "header", "read_pcd"]
 
 TYPES = {f"{kind}{size}": f"<{kind.lower()}{size}" for kind in "FIU" for size in (1, 2, 4, 8)}
 del TYPES["F1"], TYPES["F2"]
@@ -45,7 +45,7 @@ def read_pcd(path: Path, data: bytes) -> PointCloud:
     ReadError
         No PCD, cut short, bad header or number, no point with a return.
     """
-    fields, count, kind, start, line = _header(path, data)
+    fields, count, kind, start, line = header(path, data)
     body = data[start:]
     record = np.dtype([(f"{k}", field.type, (field.repeat,)) for k, field in enumerate(fields)])
     if kind == "ascii":
@@ -104,7 +104,7 @@ def _stack(named: dict[str, tuple[Field, NDArray]], *names: str) -> NDArray[np.f
     return np.stack([named[name][1].astype(np.float64) for name in names], axis=1)
 
 
-def _header(path: Path, data: bytes) -> tuple[list[Field], int, str, int, int]:
+def header(path: Path, data: bytes) -> tuple[list[Field], int, str, int, int]:
     """Return fields, number of points, kind of data, offset of the body and its first line."""
     close = re.search(rb"(?:^|\n)DATA[ \t]+(\w+)[ \t]*\r?\n", data[:65536])
     if not close:

@@ -18,7 +18,7 @@ from . import shapes
 from .errors import ReadError
 from .rows import read_rows
 
-__all__ = ["read_ply"]
+__all__ = ["NORMALS", "header", "read_ply"]
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
@@ -87,7 +87,7 @@ def read_ply(path: Path, data: bytes) -> PointCloud | trimesh.Trimesh:
     ----------
     G. Turk, The PLY Polygon File Format, 1994.
     """
-    kind, elements, start = _header(path, data)
+    kind, elements, start = header(path, data)
     named = {element.name: element for element in elements}
     if "vertex" not in named or not named["vertex"].count:
         raise ReadError(f"{path.name}: no vertices; elements are {_counts(elements)}.")
@@ -139,7 +139,7 @@ def _counts(elements: list[Element]) -> str:
     return ", ".join(f"{element.count} {element.name}" for element in elements) or "none"
 
 
-def _header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
+def header(path: Path, data: bytes) -> tuple[str, list[Element], int]:
     """Return format, elements and the offset of the body."""
     opening = re.match(rb"ply[ \t]*(\r\n|\n|\r)", data)
     if not opening:

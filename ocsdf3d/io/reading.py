@@ -12,7 +12,7 @@ import trimesh
 
 from ..geometry import PointCloud
 from . import arrays, libraries, obj, off, pcd, ply, scans, stl, text
-from .errors import ReadError
+from .errors import ReadError, as_read_error
 
 __all__ = ["READABLE", "read"]
 
@@ -109,17 +109,6 @@ def _read_file(path: Path) -> PointCloud | trimesh.Trimesh:
         raise ReadError(f"{path.name}: the file is empty. Is the download complete?")
     with path.open("rb") as file:
         data = file.read(512 if extension in BY_PATH else -1)
-    try:
-        # Values beyond any type, signalling NaN: `shapes` judges them, NumPy need not warn of them first.
-        with np.errstate(invalid="ignore", over="ignore"):
-            return READERS[extension](path, data)
-    except (ReadError, OSError):
-        raise
-    except BaseException as error:
-        # On damaged files libraries fail in any way; this is the one place where that becomes our error.
-        # A Rust library panics with pyo3's PanicException, which is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        line = str(error).strip().split("\n")[0]
-        cause = f"{type(error).__name__}: {line}".rstrip(": ")
-        raise ReadError(f"{path.name}: not a readable {extension} file ({cause}). Is it complete?") from error
+    # Values beyond any type, signalling NaN: `shapes` judges them, NumPy need not warn of them first.
+    with as_read_error(path), np.errstate(invalid="ignore", over="ignore"):
+        return READERS[extension](path, data)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry import PointCloud
 from . import shapes
 from .errors import ReadError
 
-__all__ = ["read_e57", "read_las"]
+__all__ = ["las_chunks", "las_count", "read_e57", "read_las"]
 
 CHUNK = (
     1_000_000  # points unpacked at a time: a header that announces too many fails at the first missing one
@@ -32,6 +34,37 @@ def read_las(path: Path, data: bytes) -> PointCloud:
     ReadError
         laspy is missing, no LAS, fewer points than announced.
     """
+    points, colors = [], []
+    for chunk, painted in las_chunks(path, data, CHUNK):
+        points.append(chunk)
+        if painted is not None:
+            colors.append(painted)
+    joined = np.concatenate(colors) if colors else np.zeros(0)
+    return shapes.cloud(
+        path.name,
+        np.concatenate(points),
+        colors=shapes.as_colors(joined) if joined.any() else None,  # all black: announced, never filled in
+        drop_missing=True,
+    )
+
+
+def las_count(head: bytes) -> int:
+    """Return the number of points that the header of a LAS or LAZ file announces."""
+    if head[24:26] >= b"\x01\x04":
+        return int.from_bytes(head[247:255], "little")
+    return int.from_bytes(head[107:111], "little")
+
+
+def las_chunks(path: Path, data: bytes, rows: int) -> Iterator[tuple[NDArray[np.float64], NDArray | None]]:
+    """Return an iterator over the points of a LAS or LAZ file, (k, 3), and their colours, (k, 3), or None.
+
+    Parameters
+    ----------
+    path, data
+        As for `read_las`, which says what is raised: when the first chunk is asked for, or the last.
+    rows : int
+        Points a chunk at most.
+    """
     if not data.startswith(b"LASF"):
         raise ReadError(
             f"{path.name}: not a LAS file: it starts with {data[:4]!r}, not LASF. Is the extension right?"
@@ -42,7 +75,7 @@ def read_las(path: Path, data: bytes) -> PointCloud:
     except ImportError as error:
         raise _missing(path, "laspy and lazrs", error) from error
     _check_announced(path, data)
-    points, colors = [], []
+    found = 0
     # The parallel decoder trusts the sizes in the table of chunks and ends the process when they are absurd.
     with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs) as reader:
         count, size = reader.header.point_count, reader.header.point_format.size
@@ -50,20 +83,14 @@ def read_las(path: Path, data: bytes) -> PointCloud:
         if count > room and not reader.header.are_points_compressed:
             raise ReadError(f"{path.name}: expected {count} points, file ends after {room}. Is it complete?")
         colored = {"red", "green", "blue"} <= set(reader.header.point_format.dimension_names)
-        for chunk in reader.chunk_iterator(CHUNK):
-            points.append(np.stack([chunk.x, chunk.y, chunk.z], axis=1).astype(np.float64))
-            if colored:
-                colors.append(np.stack([chunk.red, chunk.green, chunk.blue], axis=1))
-    found = sum(map(len, points))
+        for chunk in reader.chunk_iterator(rows):
+            found += len(chunk)
+            yield (
+                np.stack([chunk.x, chunk.y, chunk.z], axis=1).astype(np.float64),
+                np.stack([chunk.red, chunk.green, chunk.blue], axis=1) if colored else None,
+            )
     if not count or found < count:
         raise ReadError(f"{path.name}: expected {count} points, found {found}. Is it complete?")
-    joined = np.concatenate(colors) if colors else np.zeros(0)
-    return shapes.cloud(
-        path.name,
-        np.concatenate(points),
-        colors=shapes.as_colors(joined) if joined.any() else None,  # all black: announced, never filled in
-        drop_missing=True,
-    )
 
 
 def read_e57(path: Path, data: bytes) -> PointCloud:
@@ -121,6 +148,9 @@ def _check_announced(path: Path, head: bytes) -> None:
     LAS 1.4 R15, sections 2.4 to 2.7. M. Isenburg, LASzip, section "chunk table".
     """
     size = path.stat().st_size
+    opening = int.from_bytes(head[96:100], "little")
+    if opening > size:
+        raise ReadError(f"{path.name}: the points begin at {opening} of {size} bytes. Is it complete?")
     announced = [(int.from_bytes(head[100:104], "little"), "variable length records", 54)]
     if head[24:26] >= b"\x01\x04":
         announced.append((int.from_bytes(head[243:247], "little"), "extended variable length records", 60))

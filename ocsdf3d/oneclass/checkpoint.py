@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ocsdf3d.container import proved_again, seal, understanding, unseal, weights_of
+from ocsdf3d.container import proved_again, require_weights, seal, understanding, unseal, weights_of
 from ocsdf3d.lipschitz.certificate import Certificate, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.columns import Columns
@@ -135,7 +135,9 @@ def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> OneClass
     """Return the detector that `save` described."""
     detector = OneClassSDF(**header["parameters"])
     written = Certificate(**header["certificate"])
-    network = LipschitzNetwork(NetworkConfig(**header["network"]), torch.Generator().manual_seed(0))
+    config = NetworkConfig(**header["network"])
+    require_weights(config, tensors)
+    network = LipschitzNetwork(config, torch.Generator().manual_seed(0))
     certificate, taken = proved_again(network, written, tensors)
     arrays = {name: value.numpy() for name, value in tensors.items() if name not in taken}
     values = {**header["values"], **arrays}
