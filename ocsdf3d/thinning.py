@@ -49,6 +49,7 @@ WITNESSES = 4096  # random points, as many as `inliers` was measured with
 NEAREST = 5  # witnesses whose mean distance is a spacing
 VOUCHED = 8  # witnesses asked about a voxel
 SOLITARY = 12  # points in a block of 27 voxels: fewer have no shape
+BLOCK = 9  # voxels of 27 that a surface passes through
 FILLED = 0.12  # spread of points that fill a block; those of a surface lie flat
 FAINT = 0.03  # of the points that a voxel of surface has: fewer are strays
 
@@ -285,14 +286,20 @@ class Voxels:
         near = spacing[tree.query(centres, k=VOUCHED)[1]].min(axis=1)
         # Of a surface that has d witnesses a unit of area the spacing is 0.90 / √d.
         expected = (0.9 * side / near) ** 2 * self.read / len(witnesses.points)
-        faint = counts < FAINT * expected
-        # Judged without the other voxels: beside a surface one would see nothing else.
-        few = faint[inverse[at]]
-        mass, _, spread = surroundings(
-            codes, counts * faint, inverse[at[few]], placed[few] / side, weight[few]
-        )
-        solitary = mass < SOLITARY
-        stay = ~(faint & (solitary | (spread > FILLED)))[inverse]
+        stay = np.ones(len(codes), bool)
+        for round_ in range(2):
+            # First by what a voxel holds itself; then, since a few of many voxels of outliers hold more by
+            # chance, by what is left in the block around it.
+            left = counts * stay
+            held_there = left if round_ == 0 else surroundings(codes, left)[0] / BLOCK
+            faint = stay & (held_there < FAINT * expected)
+            # Judged without the other voxels: beside a surface one would see nothing else.
+            few = faint[inverse[at]]
+            mass, _, spread = surroundings(
+                codes, counts * faint, inverse[at[few]], placed[few] / side, weight[few]
+            )
+            stay &= ~(faint & ((mass < SOLITARY) | (spread > FILLED)))
+        stay = stay[inverse]
         strays = int(self.counts[~stay].sum())
         if strays:
             self.held = held.take(np.flatnonzero(stay[at]))

@@ -122,10 +122,10 @@ def read_gltf(path: Path, data: bytes) -> PointCloud | trimesh.Trimesh:
             raise ReadError(f"{path.name}: expected {length} bytes, file has {len(data)}. Is it complete?")
         document = data[20 : 20 + size]
         at = 12
-        while at + 8 <= length:  # every chunk, before a library makes room for it
+        while at + 8 <= len(data):  # every chunk, before a library makes room for it
             at += 8 + int.from_bytes(data[at : at + 4], "little")
-        if at > length:
-            raise ReadError(f"{path.name}: a chunk reaches to {at} of {length} bytes. Is it complete?")
+        if at > len(data):
+            raise ReadError(f"{path.name}: a chunk reaches to {at} of {len(data)} bytes. Is it complete?")
     else:
         document = data
     header = json.loads(document)
