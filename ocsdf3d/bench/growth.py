@@ -2,9 +2,9 @@
 
     python -m ocsdf3d.bench.growth --points 2048 100000 1000000 10000000
 
-Each number of points has a process of its own: the file is written first (NPY, float32, points of one closed
-mesh, uniform by area), then read, learnt and meshed, with the clock around each stage and the largest resident
-set of the process. Chamfer is to the mesh, over the longest side; the floor is that of as many fresh samples.
+Each number of points has a process of its own: the file is written first (NPY, float32, points of one
+closed mesh, uniform by area), then read, learnt and meshed, with the clock around each stage and the largest
+resident set of the process. Chamfer is to the mesh, over its longest side.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def measured(file: str, reference: str, preset: str, seed: int) -> dict[str, obj
         "mesh": end - meshing,
         "total": end - begun,
         "peak": most,
-        "chamfer": distance,
+        "chamfer": None if distance is None else distance / float(np.ptp(truth.vertices, axis=0).max()),
         "support": sdf.support,
     }
 
