@@ -1,4 +1,4 @@
-"""How much memory can be had without swapping: what the kernel says, and what a control group leaves."""
+"""How much memory can be had without swapping, and the refusal of work that needs more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,35 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["free_memory"]
+__all__ = ["MemoryShortError", "free_memory", "require_memory"]
+
+
+class MemoryShortError(ValueError):
+    """Work that does not fit in memory, refused before it began; the message has both figures."""
+
+
+def require_memory(needed: float, what: str, instead: str) -> None:
+    """Refuse work that needs more memory than is free.
+
+    Parameters
+    ----------
+    needed : float
+        Estimate of the peak [bytes].
+    what : str
+        The work, for the message.
+    instead : str
+        What the user can do, for the message: a sentence.
+
+    Raises
+    ------
+    MemoryShortError
+        With what is needed and what is free.
+    """
+    free = free_memory()
+    if needed > free:
+        raise MemoryShortError(
+            f"{what} needs about {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free. {instead}"
+        )
 
 
 def free_memory(root: Path = Path("/")) -> int:

@@ -23,12 +23,13 @@ from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
+from ocsdf3d.memory import require_memory
 from ocsdf3d.noise import denoised
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
-from ocsdf3d.sides import find_sides
+from ocsdf3d.sides import USED_POINTS, find_sides
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 
@@ -65,7 +66,8 @@ def fit(
     Parameters
     ----------
     source : path, (n, 3) array, PointCloud, trimesh.Trimesh, or an Open3D shape
-        What `read` accepts [world units].
+        What `read` accepts [world units]. A cloud of more than 400,000 points is read in blocks where the
+        format allows it and thinned, see `thinning`.
     points : int, optional
         A mesh is sampled to that many (2,048 when None); a cloud is thinned at random to that many (used
         whole when None).
@@ -137,6 +139,9 @@ def fit(
         keeper = Keeper(checkpoint, json.loads(json.dumps(identity)), every)
         start = keeper.found() if resume else None
     cloud = _cloud(shape, points, rng)
+    require_memory(
+        memory_needed(len(cloud), chosen.pool), f"learning from {len(cloud):,} points", "Take fewer `points`."
+    )
     check_shape(cloud)
     loaded = time.perf_counter()
 
@@ -236,6 +241,14 @@ def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimes
         Of `fit`.
     """
     return fit(source, **options).mesh(resolution=resolution)
+
+
+def memory_needed(points: int, pool: int) -> float:
+    """Peak of `fit` beyond what the program takes by itself, an estimate that costs nothing [bytes].
+
+    Most of it are the tetrahedra of the points that the sides use, 25 kB a point.
+    """
+    return 2e8 + 25e3 * min(points, USED_POINTS) + 500.0 * points + 150.0 * pool
 
 
 def _chosen(

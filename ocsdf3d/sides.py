@@ -27,7 +27,7 @@ from ocsdf3d.winding import (
     mesh_winding,
 )
 
-__all__ = ["Sides", "find_sides"]
+__all__ = ["USED_POINTS", "Sides", "find_sides"]
 
 Floats = NDArray[np.float64]
 

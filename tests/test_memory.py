@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocsdf3d.memory import free_memory
+import numpy as np
+import pytest
+
+from ocsdf3d.memory import MemoryShortError, free_memory, require_memory
 
 
 def machine(root: Path, available: int | None, **files: str) -> Path:
@@ -46,3 +49,24 @@ def test_free_memory_respects_an_old_control_group(tmp_path: Path) -> None:
 
 def test_free_memory_without_the_kernels_file(tmp_path: Path) -> None:
     assert free_memory(tmp_path) > 10**8  # this machine's pages, or no limit where even those are unknown
+
+
+def test_work_that_does_not_fit_is_refused_with_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocsdf3d.memory.free_memory", lambda: 3 * 10**9)
+    require_memory(3e9, "this", "Do that.")
+    with pytest.raises(MemoryShortError, match=r"^this needs about 3\.1 GB, 3 GB are free\. Do that\.$"):
+        require_memory(3.1e9, "this", "Do that.")
+
+
+def test_reading_and_learning_are_refused_before_they_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ocsdf3d import fit, read
+
+    rows = np.random.default_rng(0).normal(size=(2000, 3))
+    np.savetxt(tmp_path / "a.xyz", rows)
+    monkeypatch.setattr("ocsdf3d.memory.free_memory", lambda: 10**6)
+    with pytest.raises(MemoryShortError, match=r"a\.xyz: reading it needs about 0\.00\d+ GB"):
+        read(tmp_path / "a.xyz")
+    with pytest.raises(MemoryShortError, match=r"learning from 2,000 points needs about 0\.\d+ GB"):
+        fit(rows)

@@ -402,7 +402,10 @@ def _bent_field(data: bytes, dice: random.Random) -> bytes:
                 tensors[name] = tensors[name].double()
     metadata["field"] = json.dumps(header)
     metadata["sha256"] = digest(metadata["field"], tensors)
-    return bytes(save(tensors, metadata))
+    bent = bytes(save(tensors, metadata))
+    size = int.from_bytes(bent[:8], "little")
+    ordered = json.dumps(json.loads(bent[8 : 8 + size]), sort_keys=True).encode()  # the library shuffles it
+    return len(ordered).to_bytes(8, "little") + ordered + bent[8 + size :]
 
 
 INSIDE: dict[str, Callable[[bytes, random.Random], bytes]] = {

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if watched and not checks.drawing(window=args.watch, instead="--watch-file PNG"):
         return MISUSE
 
-    from ocsdf3d import checkpoint, io, pipeline, surface
+    from ocsdf3d import checkpoint, io, pipeline, surface, thinning
     from ocsdf3d.ranks import joined
 
     with ExitStack() as stack:
@@ -117,7 +117,13 @@ def run(args: argparse.Namespace) -> int:
             interrupt.training = stage == "train" or (stage == "sides" and done >= total)
             progress(stage, done, total, figures)
 
-        shape = io.read(source)
+        shape = thinning.read_within(source, args.seed)
+        if isinstance(shape, thinning.ThinnedCloud):
+            said = f"{shape.read:,} points thinned to {len(shape):,}"
+            note(
+                f"{said}; {shape.strays:,} strays left out" if shape.strays else said,
+                quiet=args.quiet or not first,
+            )
         checks.memory(checks.domain_of(shape, args.preset), args.resolution)
         if first:
             outputs.rehearse(out, checks.box_of(shape))
