@@ -7,16 +7,25 @@ than `STORED` are kept the voxels are joined eight by eight; theirs are the smal
 is lost by having begun finer. At the end each voxel gives about as many points as its part of the surface is
 large, so that a place scanned a hundred times as closely as another does not take all of them.
 
-Why not simpler. A random subset starves what is sampled sparsely: of a rocker arm with a density of 100:1
-along it, 10⁶ points before that, 56,000 random ones leave gaps of up to 0.051 of the unit frame, one point a
-voxel 0.030. But one point a voxel, or its mean, draws as many points from the tails of the noise as from the
-middle: with noise of 0.0097 (root mean square) its points are 0.0152 and 0.0148 off the surface. A random
-sample in each voxel larger than the noise has neither fault.
+Why not simpler. A random subset starves what is sampled sparsely; one point a voxel draws as many points from
+the tails of the noise as from the middle (of noise with a standard deviation of 0.0097 its points are 0.0152
+off the surface, their means 0.0148). A random sample in each voxel larger than the noise has neither fault.
+A rocker arm of 10⁶ points, preset `fast`, seed 0, Chamfer over the longest side and IoU of what was learnt
+from the thinned cloud, from as many random points of it, and from one point a voxel:
+
+| | thinned | random | one a voxel |
+|---|---|---|---|
+| clean | 0.00203, 0.982 | 0.00204, 0.982 | 0.00206, 0.980 |
+| density 100:1 along it | 0.00204, 0.982 | 0.00251, 0.964 | 0.00208, 0.979 |
+| noise of 0.5 % | 0.00247, 0.958 | 0.00243, 0.956 | 0.0214, 0.55, a shell |
 
 *Strays.* `frame.inliers` judges a point by ten neighbours, and far from the surface the ten neighbours of one
-of 500,000 outliers are outliers. So before it sees the points those voxels are left out that hold less than
-`FAINT` of what a surface as dense as the nearest of `WITNESSES` random points would put there, and whose
-surroundings are next to empty, or filled where a surface would lie flat.
+of 500,000 outliers are outliers. So before it sees the points those voxels are left out that hold, or whose
+surroundings hold, less than `FAINT` of what a surface as dense as the nearest of `WITNESSES` random points
+would put there, and are next to empty, or filled where a surface would lie flat. With 5 % of outliers in 1.2
+times the box 130 of 162,698 points are then more than 0.01 of the unit frame off the surface; 0.1 to 0.3 % of
+the points of a clean sphere go as well, in voxels that it grazes, and of a rocker arm one half of which is
+30 times sparser 1 %, 100 times 3 % of that half.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def ply(path: Path, order: str = "<") -> Path:
     table = np.zeros(len(POINTS), [("p", f"{order}f8", 3), ("c", "u1"), ("n", f"{order}f4", 3)])
     table["p"], table["n"] = POINTS, NORMALS
     kind = {"<": "little", ">": "big"}[order]
-    head = f"ply\nformat binary_{kind}_endian 1.0\nelement camera 2\nproperty int k\nelement vertex {len(POINTS)}\n"
+    head = f"ply\nformat binary_{kind}_endian 1.0\nelement camera 2\nproperty int k\n"
+    head += f"element vertex {len(POINTS)}\n"
     head += "".join(f"property double {name}\n" for name in "xyz") + "property uchar red\n"
     head += "".join(f"property float n{name}\n" for name in "xyz") + "end_header\n"
     path.write_bytes(head.encode() + bytes(8) + table.tobytes())

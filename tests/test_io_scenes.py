@@ -1,4 +1,4 @@
-"""Scenes that unfold beyond memory, hold themselves or point outside of their folder are refused by counting."""
+"""Scenes that unfold beyond memory, hold themselves or point outside of their folder are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def test_glb_chunk_beyond_the_end(tmp_path: Path) -> None:
 
 def test_3mf(tmp_path: Path) -> None:
     def put_3mf(objects: str) -> Path:
-        text = f'<model xmlns="{MODEL}"><resources>{objects}</resources><build><item objectid="0"/></build></model>'
+        build = '<build><item objectid="0"/></build>'
+        text = f'<model xmlns="{MODEL}"><resources>{objects}</resources>{build}</model>'
         with zipfile.ZipFile(tmp_path / "a.3mf", "w") as archive:
             archive.writestr("3D/3dmodel.model", text)
         return tmp_path / "a.3mf"

@@ -72,7 +72,7 @@ def test_far_outliers_go_and_the_surface_stays() -> None:
     assert off.mean() < 1e-3
     assert 12_000 < found.strays < 15_600  # some voxels that the sphere only grazes go too
     clean = thinned(blocks(sphere(300_000), 100_000), kept=40_000)
-    assert clean.strays < 300
+    assert clean.strays < 1500  # half a percent
 
 
 def test_noise_is_neither_removed_nor_made_larger() -> None:
