@@ -116,3 +116,33 @@ def test_read_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_read() -> None:
     with pytest.raises(io.ReadError, match="no point"):
         thinned(blocks(np.zeros((0, 3)), 10))
+
+
+def test_fit_says_how_many_were_read(tiny: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocsdf3d import fit
+
+    monkeypatch.setattr(thinning, "LARGE", 3000)
+    monkeypatch.setattr(thinning, "KEPT", 1000)
+    sdf = fit(sphere(4000), preset="tiny", support="solid")
+    assert sdf.settings["read"] == 4000
+    assert 300 < sdf.settings["points"] <= 3000
+    assert fit(sphere(500), preset="tiny", support="solid").settings["read"] == 500
+
+
+def test_the_command_line_says_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ocsdf3d import pipeline
+    from ocsdf3d.cli import main
+
+    def stop(shape: object, **_: object) -> None:
+        assert isinstance(shape, ThinnedCloud)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(thinning, "LARGE", 1000)
+    monkeypatch.setattr(pipeline, "fit", stop)
+    np.save(tmp_path / "a.npy", sphere(5000))
+    assert main(["reconstruct", str(tmp_path / "a.npy"), "-o", str(tmp_path / "a.ply")]) == 1
+    said = capsys.readouterr().err
+    assert "5,000 points thinned to" in said
+    assert "far enough" in said
