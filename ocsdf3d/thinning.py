@@ -91,12 +91,12 @@ def read_within(source: Any, seed: int = 0) -> trimesh.Trimesh | PointCloud:
     """
     found = io.blocks_of(source)
     if found is not None and found.count > LARGE:
-        return thinned(found, seed)
+        return thinned(found, seed, kept=KEPT)
     shape = io.read(source)
     if isinstance(shape, PointCloud) and len(shape) > LARGE and not isinstance(shape, ThinnedCloud):
         found = io.blocks_of(shape)
         assert found is not None  # of a cloud there are always blocks
-        return thinned(found, seed)
+        return thinned(found, seed, kept=KEPT)
     return shape
 
 
