@@ -669,7 +669,7 @@ def _kept(asked: Asked, found: Sequence[tuple[str, int, Finding]]) -> None:
             temporary.write_bytes(data)
 
 
-def report(asked: Asked, counts: dict[str, Count], seconds: float) -> str:
+def table_of(asked: Asked, counts: dict[str, Count], seconds: float) -> str:
     """Return the table."""
     names = ("read", "refused", "unforeseen", "crash", "hang", "memory")
     rows: list[list[object]] = []
@@ -756,7 +756,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     begun = time.perf_counter()
     counts, found = fuzzed(asked)
-    text = report(asked, counts, time.perf_counter() - begun)
+    text = table_of(asked, counts, time.perf_counter() - begun)
     with replaced(asked.out / "fuzz.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     print(text)
