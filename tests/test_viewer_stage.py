@@ -1018,7 +1018,12 @@ def curves(*names: str) -> dict[str, Any]:
 
 def test_the_curves_are_those_that_training_records() -> None:
     points = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    source = SimpleNamespace(walked=False, draw=lambda _: (0.1 * points, points), refresh=lambda *_: None)
+    source = SimpleNamespace(
+        walked=False,
+        generator=torch.Generator(),
+        draw=lambda _: (0.1 * points, points),
+        refresh=lambda *_: None,
+    )
     network = LipschitzNetwork(NetworkConfig(inputs=2, width=8, depth=2), torch.Generator().manual_seed(0))
     corners = torch.full((2,), -1.5), torch.full((2,), 1.5)
     config = TrainConfig(steps=2, batch=64, report=1)
