@@ -160,8 +160,7 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     OSError
         The file cannot be opened.
     """
-    with Path(path).open("rb"):
-        pass
+    Path(path).open("rb").close()  # an OSError with the usual words, rather than the library's
     try:
         with safe_open(Path(path), framework="pt", device="cpu") as file:
             said = str((file.metadata() or {}).get("format", "")).removeprefix(FORMAT)

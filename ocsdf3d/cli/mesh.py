@@ -9,7 +9,7 @@ from typing import Any
 from . import checks, outputs
 from .console import emit
 from .interrupt import Interrupt
-from .options import add_complete, add_device, add_dtype, add_reporting, number, whole
+from .options import add_complete, add_device, add_dtype, add_reporting, add_resolution, number
 from .progress import Progress
 
 
@@ -24,13 +24,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="mesh to write: PLY OBJ OFF STL GLB"
     )
-    parser.add_argument(
-        "--resolution",
-        type=whole(2),
-        default=200,
-        metavar="N",
-        help="grid nodes along the longest side (default: %(default)s)",
-    )
+    add_resolution(parser)
     parser.add_argument(
         "--offset",
         type=number,

@@ -125,13 +125,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="solid: the points bound a body; shell: they lie on an open surface, which becomes a skin with"
         " two sheets; auto decides and says why (default: %(default)s)",
     )
-    parser.add_argument(
-        "--resolution",
-        type=whole(2),
-        default=200,
-        metavar="N",
-        help="grid nodes along the longest side (default: %(default)s)",
-    )
+    add_resolution(parser)
     parser.add_argument(
         "--preset",
         choices=PRESETS,
@@ -164,6 +158,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_seed(parser)
+
+
+def add_resolution(parser: argparse.ArgumentParser) -> None:
+    """Add `--resolution`, of the grid that is meshed."""
+    parser.add_argument(
+        "--resolution",
+        type=whole(2),
+        default=200,
+        metavar="N",
+        help="grid nodes along the longest side (default: %(default)s)",
+    )
 
 
 def add_complete(parser: argparse.ArgumentParser) -> None:
