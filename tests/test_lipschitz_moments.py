@@ -41,6 +41,16 @@ def test_they_step_as_torchs_own_do(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Adam, RMSprop])
+def test_numbers_are_paired_as_they_are_indexed(kind: type[Adam] | type[RMSprop]) -> None:
+    """Not as they lie in memory, as torch's fused Adam does with a layer that a QR stored by columns."""
+    columns = torch.zeros((2, 16)).mT
+    assert columns.stride() != torch.zeros((16, 2)).stride()
+    columns.grad = torch.randn((16, 2), generator=torch.Generator().manual_seed(0))
+    kind([columns], 0.1).step()
+    assert torch.equal(columns.sign(), -columns.grad.sign())
+
+
+@pytest.mark.parametrize("kind", [Adam, RMSprop])
 def test_a_parameter_without_a_gradient_stays(kind: type[Adam] | type[RMSprop]) -> None:
     both = parameters()[:2]
     both[0].grad = torch.ones_like(both[0])

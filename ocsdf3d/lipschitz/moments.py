@@ -3,6 +3,11 @@
 Torch's own import a compiler when the first one is made, 1.9 s on two cores, and take rates as numbers of the
 host; these take them as tensors, so that a whole step can be recorded (`replay.py`) and saved.
 
+And torch's fused Adam pairs the numbers of a parameter and of its gradient as they lie in memory (2.13, CPU):
+of a layer stored by columns, as a QR decomposition leaves it, it moved half of them the wrong way. Here they
+are paired as they are indexed. A camel of 2,048 points has since 1.36 times the floor where it had 1.52, the
+one-class detector on vowels an AUROC of 0.934 where it had 0.908.
+
 References
 ----------
 Kingma, Ba, Adam, ICLR 2015. Tieleman, Hinton, RMSprop, 2012; with Keras's defaults, as in the paper's code.
