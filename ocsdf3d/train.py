@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -76,6 +76,8 @@ class TrainConfig:
         Spectral step size, or RMSprop's rate.
     adam_rate : float
         Rate of Adam beside spectral steps.
+    entry_learns : bool
+        Whether the first layer learns; otherwise it stays as it is born, an isometry where it widens.
     decay : bool
         Cosine decay of the rates to 0; otherwise constant.
     walk : WalkConfig
@@ -105,6 +107,7 @@ class TrainConfig:
     optimizer: str = "spectral"
     rate: float = 0.03
     adam_rate: float = 6e-3
+    entry_learns: bool = True
     decay: bool = True
     walk: WalkConfig = field(default_factory=WalkConfig)
     half: float = 0.0
@@ -340,9 +343,10 @@ class History:
 class _RMSprop:
     """RMSprop, then the retraction, behind the interface of `SpectralSteps`."""
 
-    def __init__(self, network: Network, rate: float) -> None:
+    def __init__(self, network: Network, rate: float, fixed: Sequence[torch.Tensor]) -> None:
         self.network = network
-        self.steps = RMSprop(list(network.parameters()), rate)
+        apart = {id(parameter) for parameter in fixed}
+        self.steps = RMSprop([one for one in network.parameters() if id(one) not in apart], rate)
 
     def step(self, scale: float | torch.Tensor = 1.0, workers: Workers | None = None) -> None:
         self.steps.step(scale)
@@ -400,11 +404,12 @@ def learn(
     start : Standing, optional
         Go on from there, to the same end, bit for bit on a CPU.
     """
+    fixed = [] if config.entry_learns else [network.first()]
     optimizer: SpectralSteps | _RMSprop
     if config.optimizer == "spectral":
-        optimizer = SpectralSteps(network, config.rate, config.adam_rate)
+        optimizer = SpectralSteps(network, config.rate, config.adam_rate, fixed=fixed)
     else:
-        optimizer = _RMSprop(network, config.rate)
+        optimizer = _RMSprop(network, config.rate, fixed)
     history = History() if history is None else history
     device, ranks = network.head.device, Ranks()
     schedule = torch.tensor(

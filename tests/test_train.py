@@ -587,3 +587,18 @@ def test_step_counts_that_may_be_zero_are_not_negative(name: str) -> None:
 def test_the_hold_is_a_share(value: float) -> None:
     with pytest.raises(ValueError, match=r"`lam_hold` must lie in \[0, 1\]"):
         TrainConfig(lam_hold=value)
+
+
+@pytest.mark.parametrize(("optimizer", "constraint"), [("spectral", "stiefel"), ("rmsprop", "stiefel")])
+def test_the_first_layer_stays_where_it_is_told_to(optimizer: str, constraint: str) -> None:
+    for learns in (True, False):
+        net = network(constraint=constraint)
+        before = net.first().detach().clone()
+        others = [parameter.detach().clone() for parameter in net.parameters()]
+        generator = torch.Generator().manual_seed(0)
+        rate = 3e-3 if optimizer == "rmsprop" else 0.03
+        config = settings(optimizer=optimizer, rate=rate, entry_learns=learns)
+        run(net, disc_source(generator), config)
+        moved = float((net.first().detach() - before).abs().max())
+        assert moved > 1e-3 if learns else moved < 1e-5  # the retraction of an isometry rounds
+        assert any(not torch.equal(p, q) for p, q in zip(net.parameters(), others, strict=True))

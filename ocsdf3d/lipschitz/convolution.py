@@ -221,6 +221,10 @@ class ConvolutionalNetwork(Network):
         """Return the stacks of square weights, one a stage; none of kernels, which are wide."""
         return list(self.squares) if self.config.mixing == "shift" else []
 
+    def first(self) -> nn.Parameter:
+        """Return the weights of the first layer."""
+        return self.entries[0]
+
     def layers(self) -> list[Layer]:
         """Return the affine layers in order, head included."""
         found = []

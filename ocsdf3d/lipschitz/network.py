@@ -141,6 +141,10 @@ class Network(nn.Module, ABC):
         """Return the stacks (k, w, w) of square orthogonal weights, those that spectral steps turn."""
 
     @abstractmethod
+    def first(self) -> nn.Parameter:
+        """Return the weights of the first layer."""
+
+    @abstractmethod
     def bake(self) -> Self:
         """Return a copy whose stored weights are the effective ones: what is exported, bounded and saved."""
 
@@ -211,6 +215,10 @@ class LipschitzNetwork(Network):
     def turned(self) -> list[nn.Parameter]:
         """Return the one stack of square weights."""
         return [self.square]
+
+    def first(self) -> nn.Parameter:
+        """Return the weights of the first layer."""
+        return self.entry
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ Vergari, POGO, ICML 2026 (tangent step, then one normal step).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -67,18 +67,25 @@ class SpectralSteps:
         Rate of Adam for everything else.
     momentum : float
         Of the spectral steps (Nesterov); it stays tangent enough without transport at these rates.
+    fixed : sequence of parameters
+        Those of Adam's that stay as they are.
     """
 
     def __init__(
-        self, network: Network, rate: float = 0.03, adam_rate: float = 6e-3, momentum: float = 0.9
+        self,
+        network: Network,
+        rate: float = 0.03,
+        adam_rate: float = 6e-3,
+        momentum: float = 0.9,
+        fixed: Sequence[torch.Tensor] = (),
     ) -> None:
         if network.config.constraint != "stiefel":
             raise ValueError(f"spectral steps need a stiefel network; got {network.config.constraint!r}.")
         self.network, self.rate, self.momentum = network, rate, momentum
         self.stacks = network.turned()
         self.velocities = [torch.zeros_like(stack) for stack in self.stacks]
-        turned = {id(stack) for stack in self.stacks}
-        others = [parameter for parameter in network.parameters() if id(parameter) not in turned]
+        apart = {id(parameter) for parameter in (*self.stacks, *fixed)}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
         self.adam = Adam(others, adam_rate)
 
     @property
