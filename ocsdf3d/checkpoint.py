@@ -33,11 +33,14 @@ from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box
 from ocsdf3d.lipschitz.certificate import Certificate
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
+from ocsdf3d.spheres import Spheres
 
 __all__ = ["CheckpointError", "load", "save"]
 
 KIND = "field"
-VERSION = 2  # 1: one trained field, its bound proved again but no certificate in the file
+# 1: one trained field, its bound proved again but no certificate in the file; 2: no spheres.
+VERSION = 3
+SIDES = ("inside", "outside")  # of spheres
 
 
 def save(path: str | os.PathLike[str], field: Field) -> Path:
@@ -78,6 +81,11 @@ def _described(field: Field, tensors: dict[str, torch.Tensor]) -> dict[str, Any]
     if not isinstance(field, SDF):
         raise TypeError(f"`field` must be an SDF, an exact shape or CSG of them; got {type(field).__name__}.")
     tensors.update(weights_of(field.network, field.proof.hash))
+    spheres = None
+    if field.spheres is not None:
+        spheres = {"hash": field.spheres.hash, "cell": field.spheres.cell}
+        for side in SIDES:
+            tensors[f"{spheres['hash']}.{side}"] = torch.as_tensor(getattr(field.spheres, side))
     return {
         "kind": field.kind,
         "network": dataclasses.asdict(field.network.config),
@@ -89,6 +97,7 @@ def _described(field: Field, tensors: dict[str, torch.Tensor]) -> dict[str, Any]
         "support_reason": field.support_reason,
         "settings": field.settings,
         "history": field.history,
+        "spheres": spheres,
     }
 
 
@@ -162,7 +171,19 @@ def _trained(
         support_reason=str(header["support_reason"]),
         settings=header["settings"],
         history=header["history"],
+        spheres=_spheres(header.get("spheres"), tensors, unused),
     )
     if hash != "1":  # version 1 had no certificate
         require_same(Certificate(**header["certificate"]), sdf.proof)
     return dataclasses.replace(sdf, network=network.to(device))
+
+
+def _spheres(
+    header: dict[str, Any] | None, tensors: dict[str, torch.Tensor], unused: set[str]
+) -> Spheres | None:
+    if header is None:
+        return None
+    names = [f"{header['hash']}.{side}" for side in SIDES]
+    unused -= set(names)
+    inside, outside = (tensors[name].to(torch.float64).numpy() for name in names)
+    return Spheres(inside, outside, float(header["cell"]))

@@ -3,12 +3,14 @@
 Learning keeps the paper's f, positive on the data, in the unit frame; here it becomes
 φ(x) = s·(c − f((x − t)/s)), with frame (t, s) and level c. The sign flip is the one line of `SDF.__call__`
 that says so. φ inherits f's bound, so |φ(x)| never exceeds the distance from x to {φ = 0}: a lower bound of
-the distance, never an overestimate.
+the distance, never an overestimate. Of dense clean clouds spheres hold (c − f) to the samples (`spheres.py`),
+which keeps all of that.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from ocsdf3d.geometry import Box, as_points
 from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue, verify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.query import value_and_gradient
+from ocsdf3d.spheres import Spheres
 
 __all__ = ["SDF"]
 
@@ -59,6 +62,8 @@ class SDF(Field):
         What the field was trained with.
     history : dict
         `steps`, `interrupted`, `seconds`, `curves`.
+    spheres : Spheres or None
+        What holds the field to the samples, in the unit frame; None where the network alone speaks.
     """
 
     kind: ClassVar[str] = "trained"
@@ -72,6 +77,7 @@ class SDF(Field):
     box: Box
     settings: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    spheres: Spheres | None = None
 
     @classmethod
     def proved(cls, network: LipschitzNetwork, frame: Frame, box: Box, **others: Any) -> SDF:
@@ -107,7 +113,7 @@ class SDF(Field):
     @property
     def lipschitz(self) -> float:
         """Proved upper bound L ≤ 1 of φ in real arithmetic: the frame has one scale, which keeps it."""
-        return self.proof.lipschitz
+        return self.proof.lipschitz if self.spheres is None else max(self.proof.lipschitz, 1.0)
 
     @property
     def rounding(self) -> float:
@@ -115,9 +121,15 @@ class SDF(Field):
         return self.rounding_within(self.box)
 
     def rounding_within(self, box: Box) -> float:
-        """Return ε ≥ |computed φ − φ| for points of a box [world units]: of f, and of leaving its frame."""
+        """Return ε ≥ |computed φ − φ| for points of a box [world units]: of f, and of leaving its frame.
+
+        Distances from spheres, in float64, are rounded a few times at the size of their coordinates; the
+        median of rounded values errs by no more than the worst of them.
+        """
         radius = _radius(self.frame, box)
         outside = 8.0 * UNIT_ROUNDOFF * (abs(self.level) + self.proof.magnitude + radius)
+        if self.spheres is not None:
+            outside += 8.0 * UNIT_ROUNDOFF * (radius + self.spheres.farthest)
         return self.frame.scale * (self.proof.rounding_at(radius) + outside) * (1.0 + 1e-12)
 
     @property
@@ -138,18 +150,39 @@ class SDF(Field):
             "basis": self.proof.basis,
             "proved": self.proof.proved * self.frame.scale,
             "dtype": self.proof.dtype,
-            "hash": self.proof.hash,
+            "hash": self._hash,
             "version": self.proof.version,
         }
 
     def __call__(self, points: ArrayLike) -> Floats:
         """Return φ, (n,), at `points`, (n, 3) [world units]; negative inside."""
-        f = self._apply(points, self.network)
-        return self.frame.scale * (self.level - f[:, 0])
+        x = as_points(points)
+        values = self.level - self._apply(x, self.network)[:, 0]
+        if self.spheres is not None:
+            values = self.spheres.held(self._on_device(x), self._sent(values)).cpu().numpy()
+        return self.frame.scale * values
 
     def gradient(self, points: ArrayLike) -> Floats:
         """Return ∇φ, (n, 3), at `points`, (n, 3); it points outward and its length is at most `lipschitz`."""
-        return -self._apply(points, lambda x: value_and_gradient(self.network, x)[1])
+        x = as_points(points)
+        if self.spheres is None:
+            return -self._apply(x, lambda part: value_and_gradient(self.network, part)[1])
+        both = self._apply(x, lambda part: torch.column_stack(value_and_gradient(self.network, part)))
+        values, gradient = self._sent(self.level - both[:, 0]), self._sent(-both[:, 1:])
+        return self.spheres.held_gradient(self._on_device(x), values, gradient).cpu().numpy()
+
+    @property
+    def _hash(self) -> str:
+        if self.spheres is None:
+            return self.proof.hash
+        return hashlib.sha256(f"{self.proof.hash} {self.spheres.hash}".encode()).hexdigest()
+
+    def _sent(self, values: Floats) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=torch.float64, device=self.device)
+
+    def _on_device(self, x: Floats) -> torch.Tensor:
+        """Return points in the unit frame, float64, where the network computes."""
+        return self._sent(self.frame.to_unit(x))
 
     def _apply(self, points: ArrayLike, function: Any) -> Floats:
         """Return `function` of the network's inputs, (n, k), computed in tiles of a fixed number of rows."""

@@ -30,6 +30,7 @@ from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import USED_POINTS, find_sides
+from ocsdf3d.spheres import touching
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 
@@ -87,7 +88,7 @@ def fit(
     smooth : bool
         Smooth a cloud in which noise is seen, see `noise`; not samples of a mesh, nor for `"paper"`.
     progress : callable, optional
-        (stage, done, total, figures) → None; stages are sides and train.
+        (stage, done, total, figures) → None; stages are sides, train and, of dense clouds, spheres.
     stop : callable, optional
         Asked every few steps of training; True ends it early, with a certified field of what was learnt.
     watch : callable, optional
@@ -167,7 +168,8 @@ def fit(
     generator = torch.Generator(device=target).manual_seed(seed)
     material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
     config = chosen.solid if sides.support == "solid" else chosen.shell
-    if sides.support == "solid" and chosen.dense is not None and len(unit) > DENSE_POINTS and noise == 0.0:
+    dense = sides.support == "solid" and len(unit) > DENSE_POINTS and noise == 0.0
+    if dense and chosen.dense is not None:
         config = chosen.dense
     known = None
     if config.touch or config.away:
@@ -225,7 +227,18 @@ def fit(
         keep=keeper,
         start=start,
     )
-    return field_so_far()
+    sdf = field_so_far()
+    if not (dense and chosen.spheres):
+        return sdf
+    tell("spheres", 0, 1, {})
+    spheres = touching(
+        unit,
+        lambda x: sdf(frame.to_world(x)) / frame.scale,
+        lambda x: sdf.gradient(frame.to_world(x)),
+        np.random.default_rng(seed),
+    )
+    tell("spheres", 1, 1, {})
+    return dataclasses.replace(sdf, spheres=spheres)
 
 
 def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimesh.Trimesh:

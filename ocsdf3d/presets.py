@@ -57,6 +57,8 @@ class Preset:
         teach no side.
     dense : TrainConfig or None
         Training of a solid from more than `DENSE_POINTS` clean points; `solid` when None.
+    spheres : bool
+        Hold such a solid to its points, see `spheres`.
     """
 
     network: NetworkConfig
@@ -69,6 +71,7 @@ class Preset:
     spread: tuple[float, float] = (0.15, 1.25)
     sure: float = 0.3
     dense: TrainConfig | None = None
+    spheres: bool = True
 
 
 def _presets() -> dict[str, Preset]:
@@ -134,7 +137,7 @@ def _presets() -> dict[str, Preset]:
             replace(shell, steps=6_000, batch=2048, anchors=1024, warm=500),
             pool=1_500_000,
         ),
-        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5, sure=0.0),
+        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5, sure=0.0, spheres=False),
     }
 
 

@@ -109,6 +109,7 @@ def test_everything_else_comes_back(small: SDF, saved: Path) -> None:
         "box",
         "settings",
         "history",
+        "spheres",
     }
 
 
@@ -116,7 +117,7 @@ def test_the_file_describes_itself(saved: Path, small: SDF) -> None:
     """What another program needs to evaluate φ is in the header, as JSON, by name."""
     _, metadata = parts(saved)
     assert metadata["format"] == "ocsdf3d-field"
-    assert metadata["version"] == "2"
+    assert metadata["version"] == "3"
     header = json.loads(metadata["field"])
     assert header["network"] == dataclasses.asdict(small.network.config)
     assert header["frame"] == {"center": [5.1, -2.2, 9.3], "scale": 37.7}
@@ -159,11 +160,11 @@ def test_one_bit_flipped_anywhere(mask: int, saved: Path, tmp_path: Path) -> Non
             load(path)
 
 
-@pytest.mark.parametrize("version", ["3", "10", "0", "", "1.0", "-1", "²"])
+@pytest.mark.parametrize("version", ["4", "10", "0", "", "1.0", "-1", "²"])
 def test_version(version: str, saved: Path) -> None:
     tensors, metadata = parts(saved)
     save_file(tensors, saved, metadata={**metadata, "version": version})
-    with pytest.raises(CheckpointError, match=r"field format version .*; this ocsdf3d reads up to 2"):
+    with pytest.raises(CheckpointError, match=r"field format version .*; this ocsdf3d reads up to 3"):
         load(saved)
 
 

@@ -107,6 +107,9 @@ def _described(field: Field) -> dict[str, Any]:
             "kind": field.kind,
             **{name: getattr(field, name) for name in names},
             "network": field.network.config,
+            "spheres": None
+            if field.spheres is None
+            else len(field.spheres.inside) + len(field.spheres.outside),
         }
     described = {"kind": field.kind, "box": field.box, "settings": field.settings}
     if isinstance(field, Node):

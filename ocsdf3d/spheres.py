@@ -1,0 +1,165 @@
+"""Spheres that touch the samples from either side and hold a field to them: detail with a certificate.
+
+A network of 8 × 128 rounds what a dense clean cloud shows. The spheres through four neighbouring samples with
+no sample within, the circumscribed ones of the Delaunay tetrahedra, lie almost wholly on one side of the
+surface. Let `hi` be the distance to the union of those inside, `lo` minus the distance to those outside. Both
+have slope 1 whatever the spheres are, and both are 0 on the samples that they touch; so
+
+    held(x) = median(φ(x), lo(x), hi(x))
+
+keeps the bound, passes through the samples, and between them, where lo and hi leave a gap of a fraction of
+the spacing, is φ. Nothing about the spheres has to be believed for the certificate, and sparse grid, tracing
+and all else work as before. Where φ has no detail, far away, the median is seldom anything but φ.
+
+The field itself says which spheres are inside. They are shrunk towards their sample until they are `CAP`
+spacings large: a sphere on the wrong side then does little harm, and where one is asked few others matter.
+
+Measured, 20,000 clean points, seed 0, preset `default`, 200 nodes, Chamfer over its floor, normal consistency
+and IoU without → with them: see the README.
+
+References
+----------
+Amenta, Choi, Kolluri, The Power Crust, Unions of Balls, and the Medial Axis Transform, Computational Geometry
+19(2–3), 2001. Kolluri, Shewchuk, O'Brien, Spectral Surface Reconstruction from Noisy Point Clouds, 2004.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ocsdf3d.cones import Cones
+from ocsdf3d.tetrahedra import triangulated
+from ocsdf3d.winding import local_spacing
+
+__all__ = ["Spheres", "touching"]
+
+Floats = NDArray[np.float64]
+
+HELD_POINTS = 50_000  # more bring nothing that a mesh of 512 nodes shows; a random subset of them
+CAP = 6.0  # local spacings
+CELL = 2.0  # median spacings; 1 and 4 take one and a half times as long
+SURE = 0.1  # of the radius: how far on its side the field must see the centre
+UPRIGHT = 0.5  # least cosine between the field's gradient at a sample and the way to a centre
+
+
+@dataclass(frozen=True, eq=False)
+class Spheres:
+    """Spheres on both sides, and the median with their distances.
+
+    Attributes
+    ----------
+    inside, outside : (m, 4) float64 arrays
+        Centres and radii [unit frame]; at least one each.
+    cell : float
+        Side of the cells in which they are looked up; changes the time it takes, not the values [unit frame].
+    """
+
+    inside: Floats
+    outside: Floats
+    cell: float
+    _asked: dict[str, tuple[Cones, Cones]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("inside", "outside"):
+            spheres = getattr(self, name)
+            if spheres.ndim != 2 or spheres.shape[1] != 4 or not len(spheres):
+                raise ValueError(f"`{name}` must be (m, 4) with m ≥ 1; got {spheres.shape}.")
+            if not np.isfinite(spheres).all() or spheres[:, 3].min() < 0.0:
+                raise ValueError(f"`{name}` must be finite, and radii not negative.")
+        if not 0.0 < self.cell < np.inf:
+            raise ValueError(f"`cell` must be positive and finite; got {self.cell}.")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the spheres."""
+        sha = hashlib.sha256(np.float64(self.cell).tobytes())
+        for spheres in (self.inside, self.outside):
+            sha.update(np.ascontiguousarray(spheres).tobytes() + b".")
+        return sha.hexdigest()
+
+    @property
+    def farthest(self) -> float:
+        """Largest distance of a sphere's far side from the origin [unit frame]."""
+        every = np.concatenate([self.inside, self.outside])
+        return float((np.linalg.norm(every[:, :3], axis=1) + every[:, 3]).max())
+
+    def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return lo and hi, (n,), at x, (n, 3) float64, and their gradients, (n, 3)."""
+        device = x.device
+        if str(device) not in self._asked:
+            both = [Cones(spheres, self.cell, device) for spheres in (self.inside, self.outside)]
+            self._asked[str(device)] = (both[0], both[1])
+        found = []
+        for cones in self._asked[str(device)]:
+            value, which = cones(x)
+            way = x - cones.spheres[which, :3]
+            found.append((value, way / way.norm(dim=1, keepdim=True).clamp(min=1e-300)))
+        (hi, up), (low, down) = found
+        return -low, hi, -down, up
+
+    def held(self, x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return median(values, lo, hi), (n,), at x, (n, 3), all float64 on one device."""
+        lo, hi, _, _ = self.bounds(x)
+        return torch.clamp(values, torch.minimum(lo, hi), torch.maximum(lo, hi))
+
+    def held_gradient(self, x: torch.Tensor, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the median, (n, 3): that of the one which is in the middle."""
+        lo, hi, down, up = self.bounds(x)
+        least, most = torch.minimum(lo, hi), torch.maximum(lo, hi)
+        ordered = (lo <= hi)[:, None]
+        gradient = torch.where((values < least)[:, None], torch.where(ordered, down, up), gradient)
+        return torch.where((values > most)[:, None], torch.where(ordered, up, down), gradient)
+
+
+def touching(
+    points: Floats,
+    value: Callable[[Floats], Floats],
+    gradient: Callable[[Floats], Floats],
+    rng: np.random.Generator,
+) -> Spheres | None:
+    """Return the spheres that touch samples from either side, the largest for each; None without any.
+
+    Parameters
+    ----------
+    points : (n, 3) float64 array
+        Distinct, clean samples, n > 4 [unit frame].
+    value, gradient : callables, (n, 3) → (n,) and (n, 3)
+        The field, negative inside [unit frame].
+    rng : numpy.random.Generator
+        Source of all randomness.
+    """
+    if len(points) > HELD_POINTS:
+        points = points[np.sort(rng.choice(len(points), HELD_POINTS, replace=False))]
+    spacing = local_spacing(cKDTree(points), points)
+    mesh = triangulated(points, spacing, rng)
+    corners = mesh.points[mesh.simplices]
+    sides = corners[:, 1:] - corners[:, :1]
+    # Circumcentre: 2 sides · (c − corner) = |sides|²; a flat tetrahedron has a huge one, not none.
+    tiny = 1e-9 * float(spacing.mean()) * np.eye(3)
+    away = np.linalg.solve(2.0 * sides + tiny, (sides**2).sum(axis=-1)[..., None])[..., 0]
+    centre, radius = corners[:, 0] + away, np.linalg.norm(away, axis=1)
+    sample, of = mesh.simplices.reshape(-1), np.repeat(np.arange(len(radius)), 4)
+    way = (centre[of] - points[sample]) / np.maximum(radius[of], 1e-300)[:, None]
+    outward = gradient(points)
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-300)
+    rise = (way * outward[sample]).sum(axis=1)
+    found = []
+    for side in (-1.0, 1.0):
+        upright = np.flatnonzero(side * rise > UPRIGHT)
+        order = upright[np.lexsort((radius[of[upright]], sample[upright]))]
+        last = np.append(sample[order][1:] != sample[order][:-1], True)[: len(order)]  # the largest
+        best = order[last]
+        size = np.minimum(radius[of[best]], CAP * spacing[sample[best]])
+        middle = points[sample[best]] + size[:, None] * way[best]
+        sure = side * value(middle) > SURE * size
+        found.append(np.column_stack([middle[sure], size[sure]]))
+    if not all(len(spheres) for spheres in found):
+        return None
+    return Spheres(found[0], found[1], CELL * float(np.median(spacing)))

@@ -1,0 +1,58 @@
+"""The tree of cones against asking every cone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ocsdf3d.cones import Cones
+
+CPU = torch.device("cpu")
+
+
+def spheres(m: int, seed: int = 0) -> np.ndarray:
+    """Centres about the unit sphere, radii of several sizes."""
+    rng = np.random.default_rng(seed)
+    way = rng.normal(size=(m, 3))
+    way *= rng.uniform(0.8, 1.1, (m, 1)) / np.linalg.norm(way, axis=1, keepdims=True)
+    return np.column_stack([way, rng.uniform(0.0, 0.2, m)])
+
+
+def everywhere(seed: int = 1) -> torch.Tensor:
+    """Far outside, in the middle, near, and many at one place."""
+    rng = np.random.default_rng(seed)
+    near = rng.normal(size=(300, 3))
+    near /= np.linalg.norm(near, axis=1, keepdims=True)
+    parts = [rng.uniform(-5, 5, (200, 3)), rng.uniform(-0.1, 0.1, (100, 3)), near, np.tile(near[:1], (50, 1))]
+    return torch.as_tensor(np.concatenate(parts))
+
+
+@pytest.mark.parametrize("m", [1, 7, 64, 65, 513, 5000])
+@pytest.mark.parametrize("cell", [0.01, 0.3])
+def test_the_least_is_that_of_all(m: int, cell: float) -> None:
+    every, x = spheres(m), everywhere()
+    value, which = Cones(every, cell, CPU)(x)
+    cost = np.linalg.norm(x.numpy()[:, None] - every[None, :, :3], axis=2) - every[None, :, 3]
+    assert value.numpy() == pytest.approx(cost.min(axis=1), abs=1e-14)
+    assert which.shape == (len(x),)
+
+
+def test_which_is_the_cone_of_the_value() -> None:
+    cones, x = Cones(spheres(2000), 0.05, CPU), everywhere()
+    value, which = cones(x)
+    chosen = cones.spheres[which]
+    assert torch.equal((x - chosen[:, :3]).square().sum(dim=1).sqrt() - chosen[:, 3], value)
+
+
+def test_a_value_does_not_depend_on_its_neighbours() -> None:
+    cones, x = Cones(spheres(3000), 0.1, CPU), everywhere()
+    whole = cones(x)[0]
+    assert torch.equal(torch.cat([cones(part)[0] for part in x.split(7)]), whole)
+    shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(cones(x[shuffled])[0], whole[shuffled])
+
+
+def test_no_points_are_no_values() -> None:
+    value, which = Cones(spheres(5), 0.1, CPU)(torch.zeros((0, 3), dtype=torch.float64))
+    assert value.shape == which.shape == (0,)
