@@ -58,11 +58,20 @@ class Cones:
             levels.append((center.to(device), reach.to(device), least.to(device)))
         self.levels = levels[::-1]  # (centre, largest |c − centre| + r, least |c − centre| − r) of nodes
 
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the least, (n,), and which cone it is, (n,), at points, (n, 3) float64 on the device."""
-        value, which = x.new_empty(len(x)), torch.empty(len(x), dtype=torch.int64, device=x.device)
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the least, (n,), at points, (n, 3) float64 on the device."""
+        return self._asked(x, None)
+
+    def nearest(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the least, (n,), and the centre of a cone that has it, (n, 3)."""
+        which = torch.empty(len(x), dtype=torch.int64, device=x.device)
+        return self._asked(x, which), self.spheres[which, :3]
+
+    def _asked(self, x: torch.Tensor, which: torch.Tensor | None) -> torch.Tensor:
+        """Return the least, (n,), and write to `which`, (n,), what cones have it."""
+        value = x.new_empty(len(x))
         if not len(x):
-            return value, which
+            return value
         _, cell = torch.unique(torch.floor(x / self.cell), dim=0, return_inverse=True)
         order = torch.argsort(cell, stable=True)
         counts = torch.bincount(cell)
@@ -72,7 +81,7 @@ class Cones:
             begin = int(ends[first - 1]) if first else 0
             points = order[begin : begin + int(n.sum())]
             self._ask(x[points], n, points, value, which)
-        return value, which
+        return value
 
     def _ask(
         self,
@@ -80,7 +89,7 @@ class Cones:
         counts: torch.Tensor,
         to: torch.Tensor,
         value: torch.Tensor,
-        which: torch.Tensor,
+        which: torch.Tensor | None,
     ) -> None:
         """Write what points x of cells, `counts` each in turn, find to the places `to` of the answer."""
         own = _repeated(counts)
@@ -100,9 +109,11 @@ class Cones:
             cone = cones[starts[own[first:last]][row] + rank]
             cost = self._cost(x[first:last][row], cone)
             least = torch.segment_reduce(cost, "min", lengths=n)
-            hit = torch.nonzero(cost == least[row])[:, 0]
-            first_hit = torch.full_like(n, len(self.spheres)).scatter_reduce(0, row[hit], cone[hit], "amin")
-            value[to[first:last]], which[to[first:last]] = least, first_hit
+            value[to[first:last]] = least
+            if which is not None:
+                hit = torch.nonzero(cost == least[row])[:, 0]
+                none = torch.full_like(n, len(self.spheres))
+                which[to[first:last]] = none.scatter_reduce(0, row[hit], cone[hit], "amin")
             first = last
 
     def _cost(self, x: torch.Tensor, cone: torch.Tensor) -> torch.Tensor:

@@ -90,32 +90,32 @@ class Spheres:
         every = np.concatenate([self.inside, self.outside])
         return float((np.linalg.norm(every[:, :3], axis=1) + every[:, 3]).max())
 
-    def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return lo and hi, (n,), at x, (n, 3) float64, and their gradients, (n, 3)."""
-        device = x.device
-        if str(device) not in self._asked:
-            both = [Cones(spheres, self.cell, device) for spheres in (self.inside, self.outside)]
-            self._asked[str(device)] = (both[0], both[1])
-        found = []
-        for cones in self._asked[str(device)]:
-            value, which = cones(x)
-            way = x - cones.spheres[which, :3]
-            found.append((value, way / way.norm(dim=1, keepdim=True).clamp(min=1e-300)))
-        (hi, up), (low, down) = found
-        return -low, hi, -down, up
+    def bounds(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return lo and hi, (n,) each, at x, (n, 3) float64."""
+        inside, outside = self._cones(x.device)
+        return -outside(x), inside(x)
 
     def held(self, x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return median(values, lo, hi), (n,), at x, (n, 3), all float64 on one device."""
-        lo, hi, _, _ = self.bounds(x)
+        lo, hi = self.bounds(x)
         return torch.clamp(values, torch.minimum(lo, hi), torch.maximum(lo, hi))
 
     def held_gradient(self, x: torch.Tensor, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return the gradient of the median, (n, 3): that of the one which is in the middle."""
-        lo, hi, down, up = self.bounds(x)
-        least, most = torch.minimum(lo, hi), torch.maximum(lo, hi)
-        ordered = (lo <= hi)[:, None]
+        inside, outside = self._cones(x.device)
+        (hi, center), (low, other) = inside.nearest(x), outside.nearest(x)
+        up, down = torch.nn.functional.normalize(x - center), torch.nn.functional.normalize(other - x)
+        least, most = torch.minimum(-low, hi), torch.maximum(-low, hi)
+        ordered = (-low <= hi)[:, None]
         gradient = torch.where((values < least)[:, None], torch.where(ordered, down, up), gradient)
         return torch.where((values > most)[:, None], torch.where(ordered, up, down), gradient)
+
+    def _cones(self, device: torch.device) -> tuple[Cones, Cones]:
+        """Return the trees of both sides there, made when they are first asked for."""
+        if str(device) not in self._asked:
+            inside, outside = (Cones(spheres, self.cell, device) for spheres in (self.inside, self.outside))
+            self._asked[str(device)] = (inside, outside)
+        return self._asked[str(device)]
 
 
 def touching(

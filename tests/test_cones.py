@@ -32,27 +32,30 @@ def everywhere(seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("cell", [0.01, 0.3])
 def test_the_least_is_that_of_all(m: int, cell: float) -> None:
     every, x = spheres(m), everywhere()
-    value, which = Cones(every, cell, CPU)(x)
+    value = Cones(every, cell, CPU)(x)
     cost = np.linalg.norm(x.numpy()[:, None] - every[None, :, :3], axis=2) - every[None, :, 3]
     assert value.numpy() == pytest.approx(cost.min(axis=1), abs=1e-14)
-    assert which.shape == (len(x),)
 
 
-def test_which_is_the_cone_of_the_value() -> None:
-    cones, x = Cones(spheres(2000), 0.05, CPU), everywhere()
-    value, which = cones(x)
-    chosen = cones.spheres[which]
-    assert torch.equal((x - chosen[:, :3]).square().sum(dim=1).sqrt() - chosen[:, 3], value)
+def test_the_nearest_has_the_value() -> None:
+    every, x = spheres(2000), everywhere()
+    value, center = Cones(every, 0.05, CPU).nearest(x)
+    radius = {tuple(s[:3].tolist()): s[3] for s in every}
+    radii = np.array([radius[tuple(c)] for c in center.tolist()])
+    assert value.numpy() == pytest.approx(np.linalg.norm(x - center, axis=1) - radii, abs=1e-14)
+    assert torch.equal(value, Cones(every, 0.05, CPU)(x))
 
 
 def test_a_value_does_not_depend_on_its_neighbours() -> None:
     cones, x = Cones(spheres(3000), 0.1, CPU), everywhere()
-    whole = cones(x)[0]
-    assert torch.equal(torch.cat([cones(part)[0] for part in x.split(7)]), whole)
+    whole = cones(x)
+    assert torch.equal(torch.cat([cones(part) for part in x.split(7)]), whole)
     shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(cones(x[shuffled])[0], whole[shuffled])
+    assert torch.equal(cones(x[shuffled]), whole[shuffled])
 
 
 def test_no_points_are_no_values() -> None:
-    value, which = Cones(spheres(5), 0.1, CPU)(torch.zeros((0, 3), dtype=torch.float64))
-    assert value.shape == which.shape == (0,)
+    none = torch.zeros((0, 3), dtype=torch.float64)
+    value, center = Cones(spheres(5), 0.1, CPU).nearest(none)
+    assert value.shape == (0,)
+    assert center.shape == (0, 3)

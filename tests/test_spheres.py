@@ -63,7 +63,7 @@ def test_a_sum_instead_of_a_median_would_break_it(born: Born) -> None:
     x, y = pairs(sdf, 20_000)
 
     def summed(points: Floats) -> Floats:
-        _, hi, _, _ = spheres.bounds(torch.as_tensor(points))
+        _, hi = spheres.bounds(torch.as_tensor(points))
         return plain(points) + hi.numpy()
 
     assert steepest(summed, x, y, sdf.rounding_within(sdf.box.expanded(10.0))) > 1e-3
