@@ -20,6 +20,7 @@ from ocsdf3d import analytic, checkpoint
 from ocsdf3d.cli import build_parser, main, view
 from ocsdf3d.field import SDF
 from ocsdf3d.viewer import PAGE_NODES, page, probe, scene, views, web
+from ocsdf3d.viewer.door import Door, door_at
 
 draws = pytest.mark.skipif(probe.why_not() is not None, reason=f"rendering: {probe.why_not()}")
 
@@ -68,7 +69,7 @@ GIVEN = {  # flag → (value, what the stage is told, what it gets, what it gets
 }
 ELSEWHERE = {  # tested below, or with every verb
     *("--help", "--cloud", "--reference", "--web", "--screenshot", "--turntable", "--save-html", "--frames"),
-    *("--port", "--no-browser", "--device", "--json", "--quiet", "--verbose"),
+    *("--port", "--host", "--no-browser", "--device", "--json", "--quiet", "--verbose"),
 }
 
 
@@ -160,25 +161,44 @@ def test_frames_reach_the_turntable(
     assert asked == [36, 5]
 
 
-def test_web_serves_on_the_port_that_is_asked_for(
+def test_web_serves_at_the_door_that_is_asked_for(
     ball: Path,
     stages: list[SimpleNamespace],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    served: list[dict[str, Any]] = []
+    served: list[tuple[Door, bool]] = []
     monkeypatch.setattr(web, "missing_extra", lambda: None)
-    monkeypatch.setattr(web, "serve", lambda stage, **told: served.append(told))
-    monkeypatch.setattr(web, "free_port", lambda: 4321)
-    for more in ([], ["--port", "8123", "--no-browser"], ["--port", "0"]):
-        assert run("view", ball, "--web", *more) == 0
-    assert served == [
-        {"port": 8080, "open_browser": True},
-        {"port": 8123, "open_browser": False},
-        {"port": 4321, "open_browser": True},
-    ]
-    assert "http://127.0.0.1:8123/" in capsys.readouterr().err
+    monkeypatch.setattr(web, "serve", lambda stage, door, open_browser: served.append((door, open_browser)))
+    free = door_at().port
+    assert run("view", ball, "--web", "--port", free) == 0
+    assert run("view", ball, "--web", "--port", 0, "--no-browser") == 0
+    here = capsys.readouterr().err
+    assert f"http://127.0.0.1:{free}/ until Ctrl-C" in here
+    assert "warning" not in here
+    assert run("view", ball, "--web", "--port", free, "--host", "0.0.0.0") == 0
+    (first, opens), (second, stays), (third, _) = served
+    assert (first, opens, stays) == (Door("127.0.0.1", free), True, False)
+    assert (second.host, second.token) == ("127.0.0.1", None)
+    assert second.port > 0
+    assert third.host == "0.0.0.0"
+    assert third.token is not None
+    said = capsys.readouterr().err.splitlines()
+    assert "warning: --host 0.0.0.0: others on the network may see the model" in said[0]
+    assert said[1].endswith(f":{free}/?token={third.token} until Ctrl-C")
+    assert options_of("view")["--port"].default == 8080
     assert all(made.told["off_screen"] for made in stages)
+
+
+def test_a_place_that_is_not_this_machines_is_refused(
+    ball: Path, stages: list[SimpleNamespace], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(web, "missing_extra", lambda: None)
+    assert run("view", ball, "--web", "--host", "192.0.2.1") == 1  # reserved for documentation, RFC 5737
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "cannot listen on 192.0.2.1" in said
+    assert stages == []
 
 
 def test_the_device_reaches_the_field(

@@ -1,4 +1,5 @@
-"""The page and the server in a real browser: pictures before and after the slider moved, and no errors.
+"""The page and the server in a real browser: pictures before and after the slider moved, and no errors; who
+gets in, asked with requests that no browser would send.
 
 Skipped with a reason where Chromium, its driver, Selenium or the extra `web` is absent.
 """
@@ -13,15 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ocsdf3d import analytic, checkpoint
-from ocsdf3d.viewer import page, probe, scene, web
+from ocsdf3d.viewer import door, page, probe, scene, web
 
 FLAGS = [
     "--headless=new",
@@ -118,40 +121,126 @@ def test_the_saved_page_draws_with_the_network_off(browser: Any, tmp_path: Path)
         browser.delete_network_conditions()
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """Address of a ball that is served by `ocsdf3d view --web`."""
+@contextmanager
+def serving(folder: Path, host: str) -> Iterator[str]:
+    """Address, as it is printed, of a ball that is served by `ocsdf3d view --web`."""
     if (missing := web.missing_extra()) is not None:
         pytest.skip(f"the extra web is absent ({missing})")
     if probe.why_not() is not None:
         pytest.skip(f"rendering: {probe.why_not()}")
-    field = checkpoint.save(tmp_path / "ball.safetensors", analytic.sphere(radius=1.0))
-    port = web.free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "ocsdf3d",
-        "view",
-        str(field),
-        "--web",
-        "--no-browser",
-        "--port",
-        str(port),
-    ]
-    command += ["--resolution", "32"]
+    field = checkpoint.save(folder / "ball.safetensors", analytic.sphere(radius=1.0))
+    port = door.door_at(host).port
+    command = [sys.executable, "-m", "ocsdf3d", "view", str(field), "--web", "--no-browser"]
+    command += ["--port", str(port), "--host", host, "--resolution", "32"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             wait_until(lambda: _listens(port) or server.poll() is not None, "the server listens")
-            assert server.poll() is None, server.stderr.read() if server.stderr else ""
-            yield web.address(port)
+            assert server.stderr is not None
+            assert server.poll() is None, server.stderr.read()
+            said = server.stderr.readline()
+            while "http://" not in said:
+                assert "warning: --host 0.0.0.0: others on the network may see" in said
+                said = server.stderr.readline()
+            yield next(word for word in said.split() if word.startswith("http://"))
         finally:
             server.terminate()
             server.communicate(timeout=30)
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("served"), door.LOOPBACK) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server for the whole network; the machine's name is replaced, which may not resolve here."""
+    with serving(tmp_path_factory.mktemp("shared"), "0.0.0.0") as address:
+        parts = urlsplit(address)
+        yield parts._replace(netloc=f"{door.LOOPBACK}:{parts.port}").geturl()
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as one:
-        return one.connect_ex((web.LOOPBACK, port)) == 0
+        return one.connect_ex((door.LOOPBACK, port)) == 0
+
+
+def answers(address: str, **headers: str) -> tuple[int, int]:
+    """Status of a page, with what it leads to, and of a WebSocket of the same server."""
+    aiohttp = pytest.importorskip("aiohttp")
+    line = urlsplit(address)._replace(scheme="ws", path="/ws").geturl()
+
+    async def ask() -> tuple[int, int]:
+        jar = aiohttp.DummyCookieJar()  # each request stands for itself
+        async with aiohttp.ClientSession(headers=headers, cookie_jar=jar) as client:
+            async with client.get(address, allow_redirects=False) as page:
+                status = page.status
+            try:
+                async with client.ws_connect(line):
+                    return status, 101
+            except aiohttp.WSServerHandshakeError as error:
+                return status, error.status
+
+    return asyncio.run(ask())
+
+
+def test_the_loopback_hears_its_own_page_only(served: str) -> None:
+    place = urlsplit(served).netloc
+    assert answers(served) == (302, 101)  # a program that is no browser names no page
+    assert answers(served, Origin=f"http://{place}") == (302, 101)
+    assert answers(served, Host="localhost:9000", Origin="http://localhost:9000") == (302, 101)  # forwarded
+    for site in ("http://evil.example", "null", "http://127.0.0.1:1", f"http://{place}.evil.example"):
+        assert answers(served, Origin=site) == (403, 403), site
+    # a name of theirs that they made point here: its pages are of the same origin
+    port = urlsplit(served).port
+    for name in (f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "192.0.2.1", "[::1", ""):
+        assert answers(served, Host=name, Origin=f"http://{name}") == (403, 403), name
+
+
+def test_beyond_the_loopback_the_token_is_asked_for(shared: str) -> None:
+    plain, token = shared.split("?token=")
+    place = urlsplit(shared).netloc
+    assert len(token) >= 32
+    assert answers(shared) == (302, 101)
+    assert answers(shared, Origin=f"http://{place}", Host=place) == (302, 101)
+    assert answers(shared, Host="scanner.example:80", Origin="http://scanner.example:80") == (302, 101)
+    for wrong in ("", f"?token={token[:-1]}", f"?token={token}x", "?token=wslink-secret", "?token=%C3%A9"):
+        assert answers(plain + wrong) == (403, 403), wrong
+        assert answers(plain + "index.html" + wrong)[0] == 403, wrong
+    assert answers(shared, Origin="http://evil.example") == (403, 403)
+
+
+def test_the_token_leaves_the_address_for_a_cookie(shared: str) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+    plain, token = shared.split("?token=")
+
+    async def visit() -> None:
+        jar = aiohttp.CookieJar(unsafe=True)  # which keeps cookies of bare addresses
+        async with aiohttp.ClientSession(cookie_jar=jar) as client:
+            async with client.get(plain + "index.html") as refused:
+                assert refused.status == 403
+                assert "open the whole address" in await refused.text()
+            async with client.get(shared) as page:
+                assert page.status == 200
+                assert token not in str(page.url)
+                assert "<html" in await page.text()
+                said = page.history[0].headers["Set-Cookie"]
+                assert "HttpOnly" in said
+                assert "SameSite=Lax" in said
+            async with client.ws_connect(plain.replace("http", "ws") + "ws"):
+                pass
+
+    asyncio.run(visit())
+
+
+def test_a_browser_gets_in_with_the_token_alone(browser: Any, shared: str) -> None:
+    browser.get(shared.split("?", maxsplit=1)[0])
+    assert "the token is missing" in browser.page_source
+    browser.get_log("browser")
+    browser.get(shared)
+    wait_until(lambda: coloured(browser) > 0.05, "the ball is drawn")
+    assert errors(browser) == []
 
 
 def test_the_served_page_follows_its_slider(browser: Any, served: str) -> None:
@@ -168,21 +257,6 @@ def test_the_served_page_follows_its_slider(browser: Any, served: str) -> None:
     reset.click()
     wait_until(lambda: abs(coloured(browser) - share) < 0.02 * share, "the first ball is drawn again")
     assert errors(browser) == []
-
-
-def test_a_port_that_is_taken_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind((web.LOOPBACK, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"port {port} of 127.0.0.1 is taken"):
-            web.serve(None, port=port)  # type: ignore[arg-type]  # refused before it is looked at
-
-
-def test_a_free_port_is_free_and_on_the_loopback() -> None:
-    with socket.socket() as one:
-        one.bind((web.LOOPBACK, web.free_port()))
-    assert web.LOOPBACK == "127.0.0.1"
 
 
 @pytest.fixture

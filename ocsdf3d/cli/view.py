@@ -6,10 +6,11 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import checks, outputs
-from .console import emit, fail, note
+from .console import emit, fail, note, warn
 from .options import MISUSE, add_device, add_reporting, number, whole
 
 if TYPE_CHECKING:
+    from ocsdf3d.viewer.door import Door
     from ocsdf3d.viewer.scene import Scene
 
 COLORS = ("plain", "normals", "cloud", "error", "slope")
@@ -100,7 +101,14 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         type=whole(0, 65535),
         default=8080,
         metavar="N",
-        help="of --web, on 127.0.0.1; 0 takes a free one (default: %(default)s)",
+        help="of --web; 0 takes a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="of --web, name or address of this machine to listen on; beyond the loopback the printed address"
+        " holds a token, and only who has it sees the page (default: %(default)s)",
     )
     parser.add_argument(
         "--no-browser",
@@ -141,9 +149,11 @@ def run(args: argparse.Namespace) -> int:
     instead = "--web, --screenshot, --turntable or --save-html"
     if args.save_html is None and not checks.drawing(window=out is None and not args.web, instead=instead):
         return MISUSE
+    from ocsdf3d.viewer.door import door_at
     from ocsdf3d.viewer.scene import scene_of
     from ocsdf3d.viewer.slices import plane_of
 
+    door = door_at(args.host, args.port) if args.web else None
     resolution = args.resolution or (200 if args.save_html is None else PAGE_RESOLUTION)
     scene = scene_of(
         args.files,
@@ -155,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     )
     plane = None if args.plane is None else plane_of(args.plane, scene.box)
     if out is None:
-        _shown(args, scene, resolution, plane)
+        _shown(args, scene, resolution, plane, door)
     else:
         content = _drawn(args, scene, resolution, plane)
         outputs.write_all([(out, lambda path: path.write_bytes(content))])
@@ -186,15 +196,19 @@ def _stage(args: argparse.Namespace, scene: Scene, resolution: int, plane: Any, 
     )
 
 
-def _shown(args: argparse.Namespace, scene: Scene, resolution: int, plane: Any) -> None:
+def _shown(args: argparse.Namespace, scene: Scene, resolution: int, plane: Any, door: Door | None) -> None:
     """A window or a page in the browser, until it is closed."""
-    from ocsdf3d.viewer import web
-
     stage = _stage(args, scene, resolution, plane, off_screen=args.web)
-    if args.web:
-        port = args.port or web.free_port()
-        note(f"{web.address(port)} until Ctrl-C", quiet=False)
-        web.serve(stage, port=port, open_browser=args.browser)
+    if door is not None:
+        from ocsdf3d.viewer import web
+
+        if door.token is not None:
+            warn(
+                f"--host {door.host}: others on the network may see the model: who has the address below, or"
+                " reads the network, where nothing is encrypted. An SSH tunnel to 127.0.0.1 is safer."
+            )
+        note(f"{door.address} until Ctrl-C", quiet=False)
+        web.serve(stage, door, open_browser=args.browser)
         return
     from ocsdf3d.viewer.desktop import Desktop
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
+from ocsdf3d.viewer.door import Door, guard
 from ocsdf3d.viewer.scene import COLORINGS
 from ocsdf3d.viewer.views import AXES, LAYOUTS
 
 if TYPE_CHECKING:  # it loads VTK
     from ocsdf3d.viewer.stage import Stage
 
-__all__ = ["LOOPBACK", "address", "free_port", "missing_extra", "serve"]
+__all__ = ["missing_extra", "serve"]
 
-LOOPBACK = "127.0.0.1"
 PAUSE = 0.4  # seconds without a key until the fine surface is made
 INSTALL = "pip install 'ocsdf3d[web]'"
 
@@ -187,46 +186,27 @@ def app(stage: Stage, name: str = "ocsdf3d") -> Any:
     return server
 
 
-def address(port: int) -> str:
-    """Return the page's address; it says where the socket is, so that the page need not ask for it."""
-    return f"http://{LOOPBACK}:{port}/?sessionURL=ws://{LOOPBACK}:{port}/ws"
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def serve(stage: Stage, *, port: int = 8080, open_browser: bool = True) -> None:
-    """Serve a stage on this machine's own address until it is stopped.
+def serve(stage: Stage, door: Door, *, open_browser: bool = True) -> None:
+    """Serve a stage to whom its door lets in, until it is stopped.
 
     Parameters
     ----------
     stage : Stage
         Off-screen.
-    port : int
-        To listen on.
+    door : Door
+        Where to listen.
     open_browser : bool
         Open the page in the user's browser.
-
-    Raises
-    ------
-    OSError
-        The port is taken.
-
-    Notes
-    -----
-    The server asks nobody who they are, so it listens on the loopback address alone.
     """
-    with socket.socket() as probe:  # the server itself would only log it
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise OSError(f"port {port} of {LOOPBACK} is taken ({error.strerror}); choose another.") from None
     server = app(stage)
+
+    def bind(served: Any) -> None:
+        served.config["host"] = door.host  # trame reads another from the environment's TRAME_ARGS
+        served.app.middlewares.append(guard(door))
+
+    server.controller.on_server_bind.add(bind)
     if open_browser:
-        server.controller.on_server_ready.add(lambda **_: webbrowser.open(address(port)))
-    server.start(host=LOOPBACK, port=port, open_browser=False, show_connection_info=False)
+        server.controller.on_server_ready.add(lambda **_: webbrowser.open(door.own_address))
+    server.start(
+        host=door.host, port=door.port, open_browser=False, show_connection_info=False, backend="aiohttp"
+    )
