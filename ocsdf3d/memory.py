@@ -13,7 +13,7 @@ class MemoryShortError(ValueError):
     """Work that does not fit in memory, refused before it began; the message has both figures."""
 
 
-def require_memory(needed: float, what: str, instead: str) -> None:
+def require_memory(needed: float, what: str, instead: str, *, free: float | None = None) -> None:
     """Refuse work that needs more memory than is free.
 
     Parameters
@@ -24,13 +24,15 @@ def require_memory(needed: float, what: str, instead: str) -> None:
         The work, for the message.
     instead : str
         What the user can do, for the message: a sentence.
+    free : float, optional
+        What there is instead of this machine's, as of a GPU [bytes].
 
     Raises
     ------
     MemoryShortError
         With what is needed and what is free.
     """
-    free = free_memory()
+    free = free_memory() if free is None else free
     if needed > free:
         raise MemoryShortError(
             f"{what} needs about {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free. {instead}"

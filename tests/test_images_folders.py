@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocsdf3d.images import folders
 from ocsdf3d.images.folders import ImageError, read_images, read_labels
+from ocsdf3d.memory import MemoryShortError
 
 
 def write(path: Path, shape: tuple[int, ...], value: int = 100) -> None:
@@ -94,10 +94,12 @@ def test_images_that_memory_does_not_hold_are_refused_beforehand(
     X = np.zeros((3, 6, 8), np.uint8)
     np.savez_compressed(tmp_path / "set.npz", X=X, y=np.arange(3))
     for path, needed in ((folder, 2 * X.nbytes), (tmp_path / "set.npz", X.nbytes + 24 + 2 * 128)):
-        monkeypatch.setattr(folders, "free_memory", lambda needed=needed: needed)
+        monkeypatch.setattr("ocsdf3d.memory.free_memory", lambda needed=needed: needed)
         assert read_images(path).images.shape == X.shape
-        monkeypatch.setattr(folders, "free_memory", lambda needed=needed: needed - 1)
-        with pytest.raises(ImageError, match=r"take about \S+ GB of memory, \S+ GB are free. Give fewer"):
+        monkeypatch.setattr("ocsdf3d.memory.free_memory", lambda needed=needed: needed - 1)
+        with pytest.raises(
+            MemoryShortError, match=r"reading its images needs about \S+ GB, \S+ GB are free\. Give"
+        ):
             read_images(path)
 
 

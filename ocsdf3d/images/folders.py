@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ocsdf3d.memory import free_memory
+from ocsdf3d.memory import MemoryShortError, require_memory
 
 __all__ = ["ImageError", "Loaded", "read_images", "read_labels"]
 
@@ -73,6 +73,8 @@ def read_images(
     ------
     ImageError
         Nothing there, a broken file, or sizes or channels that differ; the file is named.
+    MemoryShortError
+        More of them than memory holds.
     """
     if path.is_dir():
         return _folder(path, size, channels, skip)
@@ -132,13 +134,8 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
 
 
 def _refuse_beyond(path: Path, needed: int) -> None:
-    """Refuse what memory does not hold [bytes]."""
-    free = free_memory()
-    if needed > free:
-        raise ImageError(
-            f"{path}: its images take about {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free."
-            " Give fewer, or a smaller size to scale files to."
-        )
+    """Refuse what memory does not hold [bytes]; MemoryShortError."""
+    require_memory(needed, f"{path}: reading its images", "Give fewer, or a smaller size to scale files to.")
 
 
 def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
@@ -167,7 +164,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 return {path.stem: found}
             _refuse_beyond(path, sum(entry.file_size for entry in found.zip.infolist()))
             return {name: found[name] for name in found.files}
-    except ImageError:
+    except MemoryShortError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise ImageError(f"{path}: not a whole NPZ or NPY file ({error}).") from error

@@ -6,7 +6,7 @@ import torch
 
 from ocsdf3d.lipschitz.convolution import KERNEL, ConvolutionConfig
 from ocsdf3d.lipschitz.network import NetworkConfig
-from ocsdf3d.memory import free_memory
+from ocsdf3d.memory import require_memory
 
 __all__ = ["learning_room", "refuse_beyond", "values_of"]
 
@@ -68,19 +68,15 @@ def refuse_beyond(
 
     Raises
     ------
-    ValueError
+    MemoryShortError
         With what is needed and what is free.
     """
     host, learner = learning_room(count, config, batch)
-    places = [("", host, free_memory())]
+    what = f"`X`: learning from {count:,} images of {config.inputs:,} numbers"
+    instead = "Scale them down, or give fewer."
     if device.type == "cuda":
-        places.append((" on the GPU", learner, int(torch.cuda.mem_get_info(device)[0])))
+        require_memory(host, what, instead)
+        free = torch.cuda.mem_get_info(device)[0]
+        require_memory(learner, f"{what} on the GPU", instead, free=free)
     else:
-        places[0] = ("", host + learner - HELD, places[0][2])
-    for where, needed, free in places:
-        if needed > free:
-            raise ValueError(
-                f"`X`: to learn from {count:,} images of {config.inputs:,} numbers takes about"
-                f" {needed / 1e9:.3g} GB of memory{where}, {free / 1e9:.3g} GB are free. Scale them down, or"
-                " give fewer."
-            )
+        require_memory(host + learner - HELD, what, instead)
