@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -212,13 +213,35 @@ def test_what_cannot_be_learnt_is_one_line(
 def test_a_stop_in_the_middle_writes_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(self: OneClassSDF, X: Any, y: Any = None) -> OneClassSDF:
+    def stopped(self: OneClassSDF, X: Any, y: Any = None, **_: Any) -> OneClassSDF:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(OneClassSDF, "fit", stopped)
     line = refused(capsys, "fit", folder / "learn.npy", "-o", tmp_path / "d.safetensors", code=130)
     assert "interrupted; nothing was written" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_keeps_what_was_learnt(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, with the signal at the first report of training."""
+    told_of: list[int] = []
+
+    def report(self: object, stage: str, done: int, total: int, figures: object) -> None:
+        if not told_of:
+            signal.raise_signal(signal.SIGINT)
+        told_of.append(done)
+
+    monkeypatch.setattr("ocsdf3d.cli.progress.Progress.__call__", report)
+    out = tmp_path / "d.safetensors"
+    assert run("fit", folder / "learn.npy", "-o", out, "--steps", 200, "--json") == 0
+    end = capsys.readouterr()
+    figures = json.loads(end.out)
+    assert (figures["interrupted"], figures["steps"], told_of) == (True, 25, [25])
+    assert end.err == "ocsdf3d: warning: interrupted: training ended after 25 steps; its result is written\n"
+    assert load(out).certificate_.lipschitz <= 1.0
+    assert load(out).history_["interrupted"]
 
 
 # --- score

@@ -74,6 +74,17 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(detector: OneClassSDF, ju
     np.testing.assert_array_equal(whole[::-1], detector.score_samples(rows[::-1]))
 
 
+def test_what_was_learnt_until_a_stop_is_certified(table: np.ndarray, detector: OneClassSDF) -> None:
+    asked = iter([False, True])
+    found = OneClassSDF(preset="fast", random_state=0).fit(table, stop=lambda: next(asked))
+    assert found.n_iter_ == 2 * PRESETS["fast"].report < detector.n_iter_
+    assert (found.history_["interrupted"], detector.history_["interrupted"]) == (True, False)
+    assert found.certificate_.lipschitz <= 1.0
+    assert (found.certified_radius(table) > 0.0).any()
+    whole = OneClassSDF(preset="fast", random_state=0).fit(table, stop=lambda: False)
+    np.testing.assert_array_equal(whole.score_samples(table), detector.score_samples(table))
+
+
 def test_units_of_the_columns_do_not_matter(table: np.ndarray, detector: OneClassSDF) -> None:
     other = OneClassSDF(preset="fast", random_state=0).fit(table * (1e-3, 1e-3) + (0.0, 1e2))
     scores = other.score_samples(table * (1e-3, 1e-3) + (0.0, 1e2))

@@ -21,7 +21,7 @@ Béthune et al., OCSDF, ICML 2023, sections 4 and 5.3, appendix H, tables 3 and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import numpy as np
@@ -196,11 +196,7 @@ class OneClassImageSDF(OneClassSDF):
         radius = float(np.sqrt((np.maximum(self.mean_, 1.0 - self.mean_) ** 2).sum())) / self.unit_
         self.certificate_ = issue(self.network_, radius)
         self.level_ = float(self._scores(centred).mean())
-        self.history_ = {
-            "steps": history.steps,
-            "interrupted": history.interrupted,
-            "curves": history.curves,
-        }
+        self.history_ = asdict(history)
         self.n_iter_ = history.steps
         self.offset_ = 0.0
         if self.contamination != "auto":

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     certificate_ : Certificate
         What is proved of the network, see `lipschitz.certificate`.
     history_ : dict
-        Curves of the training.
+        Curves of the training, its steps, and whether it was interrupted.
     unit_ : float
         Standard deviations in one unit of the network.
     n_features_in_, feature_names_in_
@@ -199,7 +199,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: Any, y: Any = None) -> OneClassSDF:
+    def fit(self, X: Any, y: Any = None, *, stop: Callable[[], bool] | None = None) -> OneClassSDF:
         """Learn the support of the rows.
 
         Parameters
@@ -207,6 +207,9 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         X : (n, d) array_like or DataFrame
             Mostly normal rows.
         y : ignored
+        stop : callable, optional
+            Asked every few steps; True ends the training with what was learnt so far, which is certified
+            like any other.
 
         Raises
         ------
@@ -242,11 +245,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             upper,
             generator,
             report=self.progress,
+            stop=stop,
         )
         self.network_ = certify(network.cpu())[0]
         radius = max(float(upper.norm()), float(data.norm(dim=1).max()))
         self.certificate_: Certificate = issue(self.network_, radius)
-        self.history_ = {"steps": history.steps, "curves": history.curves}
+        self.history_ = asdict(history)
         self.n_iter_ = history.steps
         self.offset_ = 0.0
         if self.contamination != "auto":

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import checks, outputs
-from ..console import emit
+from ..console import emit, warn
 from ..interrupt import Interrupt
 from ..options import add_device, add_reporting, add_seed, contamination, positive, whole
 from ..progress import Progress
@@ -22,7 +22,8 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         "fit",
         help="table → detector",
         description="Learn the support of the rows of a table, most of which are normal.",
-        epilog="No label takes part in the learning; with --normal it chooses the rows that do.",
+        epilog="No label takes part in the learning; with --normal it chooses the rows that do. Ctrl-C during"
+        " training ends it early and writes what was learnt; a second one stops at once.",
     )
     parser.add_argument("table", metavar="DATA", help=given.TABLE)
     parser.add_argument(
@@ -108,7 +109,12 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             random_state=args.seed,
             progress=lambda done, total, told: progress("train", done, total, told),
-        ).fit(rows)
+        )
+        interrupt.training = True
+        detector.fit(rows, stop=interrupt.stop)
+        interrupt.training = False
+        if detector.history_["interrupted"]:
+            warn(f"interrupted: training ended after {detector.n_iter_} steps; its result is written")
         accepted = float((detector.predict(rows) == 1).mean())
         if rest.names is not None and detector.columns_ is None:
             detector.feature_names_in_ = np.array(rest.names, dtype=object)  # an array brings none along
@@ -126,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         "certificate": detector.certificate_,
         "unit": detector.unit_,
         "steps": detector.n_iter_,
+        "interrupted": detector.history_["interrupted"],
         "device": resolve_device(args.device).type,
         "seed": args.seed,
         "seconds": round(time.perf_counter() - begun, 3),
@@ -137,5 +144,7 @@ def run(args: argparse.Namespace) -> int:
         given.certified_line(detector),
         f"{detector.n_iter_} steps on {figures['device']}, seed {args.seed}, {figures['seconds']:.1f} s",
     ]
+    if figures["interrupted"]:
+        lines.append("interrupted: this is what training had reached")
     emit(figures, lines, as_json=args.json)
     return 0
