@@ -202,6 +202,10 @@ def test_what_is_proved_and_attacked(
     assert figures["normal"] == (20 if step == "attack" else 30)
     certified = figures["certified_auroc"]
     assert figures["auroc"] >= certified[0] >= certified[1] > certified[2]
+    if step == "certify":
+        with np.load(folder / "judge.npz") as arrays:
+            X, labels = arrays["X"], np.where(arrays["y"] == 7, 1, -1)
+        assert certified == load(detector).certify(X, labels, np.array([0.0, 1.0, 2.0])).tolist()
     if step == "attack":
         for least, attacked in zip(certified, figures["attacked_auroc"], strict=True):
             assert least <= attacked <= figures["auroc"]

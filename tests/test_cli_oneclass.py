@@ -388,6 +388,27 @@ def test_what_is_proved_is_what_the_library_proves(
     assert table["certified_auroc"].tolist() == found["certified_auroc"]
 
 
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were scored, one number a pass."""
+    passes: list[int] = []
+    scores = OneClassSDF._scores
+
+    def counting(self: OneClassSDF, standard: np.ndarray) -> np.ndarray:
+        passes.append(len(standard))
+        return scores(self, standard)
+
+    monkeypatch.setattr(OneClassSDF, "_scores", counting)
+    return passes
+
+
+def test_rows_are_scored_once(
+    folder: Path, detector: Path, scored: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "certify", detector, folder / "judge.npz", "--label", "y", "--normal", "0")
+    assert scored == [80]
+
+
 def test_the_attack_lies_between_the_proof_and_the_clean_auroc(
     folder: Path, detector: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ocsdf3d.images import load
-    from ocsdf3d.oneclass import attacked_scores, auroc
+    from ocsdf3d.oneclass import attacked_scores, auroc, certified_auroc
 
     with Interrupt(), Progress(quiet=args.quiet, verbose=args.verbose) as progress:
         detector = load(args.detector)
@@ -100,7 +100,13 @@ def run(args: argparse.Namespace) -> int:
             halves = [pixels_of(half).reshape(len(half), *detector.shape_) for half in halves]
         images, labels = np.concatenate(halves), np.repeat([1, -1], [len(half) for half in halves])
         radii = np.array(args.radii) / 255.0
-        certified = detector.certify(images, labels, radii)
+        certified = certified_auroc(
+            *scores,
+            radii,
+            lipschitz=detector.certificate_.lipschitz,
+            # of a score before the attack, and after it
+            rounding=2.0 * float(detector.rounding(images, radii.max()).max()),
+        )
         attacked = []
         for index, radius in enumerate(radii if args.attacks else ()):
             worst = attacked_scores(

@@ -122,20 +122,18 @@ def _proved(
     """Return the bounds at each radius, by the names of their columns."""
     import numpy as np
 
-    from ocsdf3d.oneclass import certified_rates
+    from ocsdf3d.oneclass import certified_auroc, certified_rates
 
-    rates = certified_rates(
-        scores[labels == 1],
-        scores[labels == -1],
-        radii,
-        threshold=detector.offset_,
-        lipschitz=detector.certificate_.lipschitz,
+    halves = scores[labels == 1], scores[labels == -1]
+    proved = {
+        "lipschitz": detector.certificate_.lipschitz,
         # of a score before the attack, and after it
-        rounding=2.0 * float(detector.rounding(rows, max(radii)).max()),
-    )
+        "rounding": 2.0 * float(detector.rounding(rows, max(radii)).max()),
+    }
+    rates = certified_rates(*halves, radii, threshold=detector.offset_, **proved)
     return {
         "radius": np.array(radii),
-        "certified_auroc": detector.certify(rows, labels, radii),
+        "certified_auroc": certified_auroc(*halves, radii, **proved),
         "certified_tpr": rates.true_positive,
         "certified_fpr": rates.false_positive,
     }
