@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         images, labels = np.concatenate(halves), np.repeat([1, -1], [len(half) for half in halves])
         radii = np.array(args.radii) / 255.0
         certified = certified_auroc(
-            *scores,
+            scores[0],
+            scores[1],
             radii,
             lipschitz=detector.certificate_.lipschitz,
             # of a score before the attack, and after it
