@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from ocsdf3d.durable import put_in_place
+from ocsdf3d.durable import draft_of, put_in_place
 from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue
 from ocsdf3d.lipschitz.network import NetworkConfig
 
@@ -128,19 +127,9 @@ def seal(
         kind: text,
         "sha256": digest(text, tensors),
     }
-    descriptor, temporary = tempfile.mkstemp(suffix=".tmp", prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        Path(temporary).write_bytes(
-            _ordered(save(tensors, metadata))
-        )  # by Python, whose errors are the system's
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        put_in_place(Path(temporary), path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with draft_of(path) as draft:
+        draft.write_bytes(_ordered(save(tensors, metadata)))  # by Python, whose errors are the system's
+        put_in_place(draft, path)
     return path
 
 

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,8 +152,6 @@ class Keeper:
             raise ValueError(f"`every` must not be negative, and finite; got {every}.")
         self.path, self.identity, self.every = Path(path), identity, every
         self.material = ""
-        for left in self.path.parent.glob(f".{escape(self.path.name)}.*.tmp"):  # of one that was killed
-            left.unlink(missing_ok=True)
         self._due = time.monotonic() + every
         self._last = -1
 

@@ -30,7 +30,7 @@ from ocsdf3d.distribute import (
     sources_of,
 )
 from ocsdf3d.distribute.cluster import LIVES
-from ocsdf3d.durable import sha256_of
+from ocsdf3d.durable import draft_of, sha256_of
 from ocsdf3d.lipschitz.network import NetworkConfig
 from ocsdf3d.presets import PRESETS, Preset
 
@@ -165,8 +165,10 @@ def test_a_field_is_written_too(done: Path, tmp_path: Path) -> None:
         24,
         field=str(tmp_path / "new" / "ball.safetensors"),
     )
-    left = tmp_path / "new" / ".ball.stl.0123abcd"  # of a worker that was killed while writing
-    left.parent.mkdir()
+    (tmp_path / "new").mkdir()
+    with draft_of(job.mesh) as draft:
+        left = draft
+    left.parent.mkdir()  # as of a worker that was killed while writing
     left.write_bytes(b"half")
     figures = carry_out(job)
     field = checkpoint.load(job.field, device="cpu")

@@ -13,12 +13,13 @@ import json
 import os
 import platform
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ocsdf3d import __version__
+from ocsdf3d.durable import draft_of, put_in_place
 
 LISTS = {".csv", ".md"}  # suffixes of what lies beside the data and tells about them
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -176,24 +177,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class replaced:
-    """Context: a temporary file beside `path` that takes its place on success and leaves nothing on
-    failure."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a draft of `path` that takes its place on success and leaves nothing on failure."""
+    with draft_of(path) as draft:
+        yield draft
+        put_in_place(draft, path)
 
 
 def _plain(value: object) -> object:

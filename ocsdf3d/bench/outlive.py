@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,8 +124,7 @@ def batches(out: Path, shapes: int, seed: int) -> tuple[list[str], bool]:
     for name, workers, kill_at in (("one", 1, None), ("two", 2, None), ("two, one killed", 2, shapes // 2)):
         say(f"batch: {shapes} shapes, workers: {name} …")
         folder = out / f"batch-{name.replace(', ', '-').replace(' ', '-')}"
-        for left in folder.glob("*"):
-            left.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
         figures = run_one(source, folder, workers, kill_at)
         rows = rows_of(folder)
         done = {Path(row["source"]).name: row["mesh_sha256"] for row in rows if row["error"] is None}
@@ -232,8 +232,8 @@ def kills(out: Path, count: int, seed: int) -> tuple[list[str], bool]:
     folder.mkdir(parents=True, exist_ok=True)
 
     def clear() -> None:
-        for left in folder.iterdir():
-            left.unlink()
+        shutil.rmtree(folder)
+        folder.mkdir()
 
     clear()
     say("kills: one that is let be …")

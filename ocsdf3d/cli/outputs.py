@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .console import warn
 
 if TYPE_CHECKING:
-    from tempfile import TemporaryDirectory
-
     import trimesh
 
     from ocsdf3d.geometry import Box
@@ -81,17 +79,16 @@ def write_all(jobs: Sequence[tuple[Path, Writer]]) -> None:
     jobs : sequence of (path, writer)
         `writer(path)` writes one file; the path it gets has the name of the final one, so its errors do too.
     """
-    from ocsdf3d.durable import put_in_place
+    from ocsdf3d.durable import draft_of, put_in_place
 
-    with ExitStack() as folders:
+    with ExitStack() as drafts:
         staged = []
         for path, write in jobs:
-            target = path.resolve()  # a link stays a link
-            draft = Path(folders.enter_context(_beside(target))) / path.name
+            draft = drafts.enter_context(draft_of(path))
             write(draft)
-            staged.append((draft, target))
-        for draft, target in staged:
-            put_in_place(draft, target)
+            staged.append((draft, path))
+        for draft, path in staged:
+            put_in_place(draft, path)
 
 
 def rehearse(path: Path, box: Box) -> None:
@@ -106,17 +103,11 @@ def rehearse(path: Path, box: Box) -> None:
     import trimesh
 
     from ocsdf3d import io
+    from ocsdf3d.durable import draft_of
 
     if box.longest > 0.0:
-        with _beside(path.resolve()) as folder:
-            io.write(Path(folder) / path.name, trimesh.creation.box(bounds=(box.lower, box.upper)))
-
-
-def _beside(target: Path) -> TemporaryDirectory[str]:
-    """A hidden folder on the file system of `target`, so that moving a file from it to there is one step."""
-    from tempfile import TemporaryDirectory
-
-    return TemporaryDirectory(prefix=".ocsdf3d-", dir=target.parent)
+        with draft_of(path) as draft:
+            io.write(draft, trimesh.creation.box(bounds=(box.lower, box.upper)))
 
 
 def mesh_figures(mesh: trimesh.Trimesh) -> dict[str, Any]:

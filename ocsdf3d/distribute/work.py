@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 import trimesh
 
 from ocsdf3d import __version__, checkpoint, io
-from ocsdf3d.durable import sha256_of
+from ocsdf3d.durable import draft_of, sha256_of
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.pipeline import fit
 from ocsdf3d.viewer.probe import SYSTEM_LINE, RenderingError, prefer_egl, why_not
@@ -33,7 +32,6 @@ __all__ = ["Job", "carry_out"]
 
 PICTURE = (320, 240)  # pixels
 QUALITY = 85  # of the JPEG: about 5 kB
-DRAFTS = "????????"  # what `io.write` puts behind the name of a draft
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +117,7 @@ def carry_out(job: Job) -> dict[str, Any]:
         digest = sha256_of(job.source)
         shape = io.read(job.source)
         for name in filter(None, (job.mesh, job.field, job.picture)):
-            _make_room(Path(name))
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
         _rehearse(Path(job.mesh), shape)
         sdf = fit(shape, **job.options)
         mesh = sdf.mesh(resolution=job.resolution)
@@ -156,22 +154,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _make_room(path: Path) -> None:
-    """Make the folder, and remove what a worker that was killed while writing has left there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for draft in path.parent.glob(f".{escape(path.name)}.{DRAFTS}"):
-        draft.unlink(missing_ok=True)
-
-
 def _rehearse(path: Path, shape: trimesh.Trimesh | PointCloud) -> None:
     """Have what disk or format refuse about a shape of this size and place refused before training."""
     box = shape.box if isinstance(shape, PointCloud) else Box.of(shape.vertices)
     if box.longest > 0.0:
-        trial = path.with_name(f".{path.name}.rehearse{path.suffix}")
-        try:
+        with draft_of(path) as trial:
             io.write(trial, trimesh.creation.box(bounds=(box.lower, box.upper)))
-        finally:
-            trial.unlink(missing_ok=True)
 
 
 def _drawn(path: Path, mesh: trimesh.Trimesh) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from ..durable import put_in_place
+from ..durable import draft_of, put_in_place
 from ..geometry import PointCloud
 from .errors import WriteError
 from .shapes import known_normals
@@ -110,16 +109,12 @@ def check_writable(path: str | os.PathLike[str], extensions: Sequence[str] | Non
 
 def write_content(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one, never a part."""
-    target = path.resolve()  # a link stays a link
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        draft.write_bytes(content)
-        put_in_place(draft, target)
-    except BaseException as error:
-        draft.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise WriteError(f"{path}: {error.strerror or error}. Nothing was written.") from error
-        raise
+        with draft_of(path) as draft:
+            draft.write_bytes(content)
+            put_in_place(draft, path)
+    except OSError as error:
+        raise WriteError(f"{path}: {error.strerror or error}. Nothing was written.") from error
 
 
 def _check_mesh(path: Path, mesh: trimesh.Trimesh) -> None:

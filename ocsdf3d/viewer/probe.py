@@ -12,9 +12,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
+
+from ocsdf3d.durable import draft_of, put_in_place
 
 __all__ = [
     "RenderingError",
@@ -145,8 +146,8 @@ def _remember(key: list[object]) -> None:
     try:
         store = _store()
         store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as draft:
-            json.dump(key, draft)
-        os.replace(draft.name, store)
+        with draft_of(store) as draft:
+            draft.write_text(json.dumps(key), encoding="utf-8")
+            put_in_place(draft, store)
     except (OSError, RuntimeError):  # a home that cannot be written to: it is asked again next time
         return
