@@ -28,6 +28,7 @@ from torch import nn
 
 from ocsdf3d.durable import draft_of, put_in_place
 from ocsdf3d.lipschitz.certificate import Certificate, CertificateError, issue
+from ocsdf3d.lipschitz.convolution import ConvolutionConfig
 from ocsdf3d.lipschitz.network import NetworkConfig
 
 __all__ = [
@@ -245,7 +246,7 @@ def weights_of(network: nn.Module, hash: str) -> Tensors:
     return {f"{hash}.{name}": value.detach().cpu().contiguous() for name, value in state.items()}
 
 
-def require_weights(config: NetworkConfig, tensors: Tensors) -> None:
+def require_weights(config: NetworkConfig | ConvolutionConfig, tensors: Tensors) -> None:
     """Refuse a network that is larger than the weights in its file, before it is made.
 
     Raises
@@ -253,12 +254,11 @@ def require_weights(config: NetworkConfig, tensors: Tensors) -> None:
     ValueError
         With its size and their number.
     """
-    needed = (config.depth - 1) * config.width**2 + config.width * config.inputs
     held = sum(value.numel() for value in tensors.values())
-    if needed > held:
+    if config.weights > held:
         raise ValueError(
-            f"a network of depth {str(config.depth)[:20]} and width {str(config.width)[:20]} has more "
-            f"weights than the {held} in the file. Is it damaged?"
+            f"a network of this shape ({str(config)[:200]}) has more weights than the {held} in the file. Is"
+            " it damaged?"
         )
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 from sklearn.base import clone
 
 from ocsdf3d import images as package
-from ocsdf3d.container import CheckpointError
+from ocsdf3d.container import CheckpointError, seal, unseal
 from ocsdf3d.images import OneClassImageSDF, estimator, heat_map, load, save, synthesize
 from ocsdf3d.images.estimator import CONVOLUTIONAL, PRESETS, network_of, pixels_of
 from ocsdf3d.images.synthesis import STARTS, walked
@@ -234,6 +234,29 @@ def test_an_altered_or_foreign_file_is_refused(detector: OneClassImageSDF, tmp_p
 
     with pytest.raises(CheckpointError, match=r"image-detector.*ocsdf3d\.images\.load"):
         load_table(path)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_file_that_claims_more_than_it_holds_is_refused_before_that_is_made(tmp_path: Path) -> None:
+    path = save(tmp_path / "bars.safetensors", fitted(preset="conv", steps=1))
+    sealed = unseal(path, "image-detector", 1)
+    header, given = sealed.header, sealed.header["network"]
+    (stride, own, depth), *rest = given["stages"]
+    for changed in (
+        {"stages": [[stride, own, 10**12], *rest]},
+        {"stages": [[stride, 10**6, depth], *rest]},
+        {"stages": [[10**9, own, depth], *rest]},
+        {"stages": [[10**9, 1, 1]]},
+        {"stages": [[1, 10**300, 1]]},
+        {"stages": [[1, 1, 1]], "height": 10**9},  # the head weighs every place
+        {"mixing": "patches", "stages": [[1, 10**4, 10**4]]},
+    ):
+        forged = {**header, "network": {**given, **changed}}
+        seal(path, "image-detector", 1, forged, sealed.tensors)
+        with pytest.raises(CheckpointError, match=r"more weights than the \d+ in the file"):
+            load(path)
+    seal(path, "image-detector", 1, header, sealed.tensors)
+    load(path)
 
 
 # --- its pictures

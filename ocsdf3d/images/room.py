@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ocsdf3d.lipschitz.convolution import KERNEL, ConvolutionConfig
+from ocsdf3d.lipschitz.convolution import ConvolutionConfig
 from ocsdf3d.lipschitz.network import NetworkConfig
 from ocsdf3d.memory import require_memory
 
@@ -17,23 +17,14 @@ WEIGHTS = 24  # bytes a weight: itself, gradient, two moments, and what brings i
 VALUES = 12  # bytes a value between layers: itself, its gradient, and a copy beside
 
 
-def values_of(config: NetworkConfig | ConvolutionConfig) -> tuple[int, int]:
-    """Return how many weights a network has, and how many values an image has between its layers."""
+def values_of(config: NetworkConfig | ConvolutionConfig) -> int:
+    """Return how many values an image has between the layers of a network."""
     if isinstance(config, NetworkConfig):
-        weights = config.width * config.inputs + (config.depth - 1) * config.width**2
-        return weights, config.inputs + 2 * config.depth * config.width
-    reach = KERNEL * KERNEL if config.mixing == "patches" else 1
-    height, width, channels = config.height, config.width, config.channels
-    weights = values = 0
-    for number, (stride, own, depth) in enumerate(config.stages):
-        height, width = -(-height // stride), -(-width // stride)
-        if config.pooling == "unshuffle" or number == 0:
-            channels *= stride * stride
-        for _ in range(depth):
-            weights += own * channels * reach
-            values += height * width * (channels * reach + 2 * own)
-            channels = own
-    return weights, values
+        return config.inputs + 2 * config.depth * config.width
+    return sum(
+        places * (entry[1] + (depth - 1) * square[1] + 2 * depth * entry[0])
+        for places, entry, square, depth in config.built
+    )
 
 
 def learning_room(count: int, config: NetworkConfig | ConvolutionConfig, batch: int) -> tuple[int, int]:
@@ -49,8 +40,7 @@ def learning_room(count: int, config: NetworkConfig | ConvolutionConfig, batch: 
         Images of either kind in a step.
     """
     numbers = count * config.inputs
-    weights, values = values_of(config)
-    step = WEIGHTS * weights + VALUES * values * 2 * batch
+    step = WEIGHTS * config.weights + VALUES * values_of(config) * 2 * batch
     return HELD + LEARNT * numbers, HELD + 8 * numbers + step
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ocsdf3d.container import proved_again, seal, understanding, unseal, weights_of
+from ocsdf3d.container import proved_again, require_weights, seal, understanding, unseal, weights_of
 from ocsdf3d.images.estimator import OneClassImageSDF
 from ocsdf3d.lipschitz.certificate import Certificate, verify
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
@@ -102,8 +102,10 @@ def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> OneClass
     """Return the detector that `save` described; ValueError where parts do not fit each other."""
     detector = OneClassImageSDF(**header["parameters"])
     written = Certificate(**header["certificate"])
-    cls, config = NETWORKS[header["kind"]]
-    network: Network = cls(config(**header["network"]), torch.Generator().manual_seed(0))
+    cls, shape = NETWORKS[header["kind"]]
+    config = shape(**header["network"])
+    require_weights(config, tensors)
+    network: Network = cls(config, torch.Generator().manual_seed(0))
     certificate, taken = proved_again(network, written, tensors)
     unused = set(tensors) - taken
     if unused != {"mean_"}:

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
@@ -49,6 +49,15 @@ KERNEL = 3
 # 1/3 in float32, rounded down: three times it, squared and summed, stays below 1, in float64 as well
 CORRECTION = float(torch.nextafter(torch.tensor(1.0 / KERNEL), torch.tensor(0.0)))
 MOVES = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))  # of the five groups of channels
+
+
+class Stage(NamedTuple):
+    """Sizes of one stage."""
+
+    places: int  # where its matrices are applied, along the height times along the width
+    entry: tuple[int, int]  # shape of the first
+    square: tuple[int, int]  # of each of the others
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,32 @@ class ConvolutionConfig:
     def inputs(self) -> int:
         """d, numbers in an image."""
         return self.height * self.width * self.channels
+
+    @property
+    def built(self) -> list[Stage]:
+        """Sizes of the stages."""
+        reach = KERNEL * KERNEL if self.mixing == "patches" else 1
+        height, width, channels = self.height, self.width, self.channels
+        found = []
+        for number, (stride, own, depth) in enumerate(self.stages):
+            height, width = -(-height // stride), -(-width // stride)
+            if self.pooling == "unshuffle" or number == 0:
+                channels *= stride * stride
+            found.append(Stage(height * width, (own, channels * reach), (own, own * reach), depth))
+            channels = own
+        return found
+
+    @property
+    def head_size(self) -> int:
+        """Values that f weighs."""
+        last = self.built[-1]
+        return last.entry[0] * (last.places if self.head == "places" else 1)
+
+    @property
+    def weights(self) -> int:
+        """Numbers in its matrices, head included."""
+        inner = sum(math.prod(one.entry) + (one.depth - 1) * math.prod(one.square) for one in self.built)
+        return inner + self.head_size
 
 
 def unshuffled(x: torch.Tensor, stride: int) -> torch.Tensor:
@@ -195,25 +230,16 @@ class ConvolutionalNetwork(Network):
         super().__init__()
         self.config = config
         entries, squares, biases = [], [], []
-        self.sizes: list[int] = []  # places at each stage
-        height, width, channels = config.height, config.width, config.channels
-        reach = KERNEL * KERNEL if config.mixing == "patches" else 1
-        for number, (stride, own, depth) in enumerate(config.stages):
-            height, width = -(-height // stride), -(-width // stride)
-            if config.pooling == "unshuffle" or number == 0:
-                channels *= stride * stride
-            self.sizes.append(height * width)
-            entries.append(nn.Parameter(orthogonal(own, channels * reach, generator)))
-            layers = [orthogonal(own, own * reach, generator) for _ in range(depth - 1)]
-            squares.append(
-                nn.Parameter(torch.stack(layers) if layers else torch.zeros((0, own, own * reach)))
-            )
-            biases.append(nn.Parameter(config.bias * torch.randn((depth, own), generator=generator)))
-            channels = own
+        self.sizes = [stage.places for stage in config.built]
+        for _, entry, square, depth in config.built:
+            entries.append(nn.Parameter(orthogonal(*entry, generator)))
+            layers = [orthogonal(*square, generator) for _ in range(depth - 1)]
+            squares.append(nn.Parameter(torch.stack(layers) if layers else torch.zeros((0, *square))))
+            biases.append(nn.Parameter(config.bias * torch.randn((depth, entry[0]), generator=generator)))
         self.entries = nn.ParameterList(entries)
         self.squares = nn.ParameterList(squares)
         self.biases = nn.ParameterList(biases)
-        head = torch.randn(channels * (self.sizes[-1] if config.head == "places" else 1), generator=generator)
+        head = torch.randn(config.head_size, generator=generator)
         self.head = nn.Parameter(head / head.norm())
         self.offset = nn.Parameter(torch.zeros(()))
 

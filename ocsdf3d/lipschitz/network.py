@@ -74,6 +74,11 @@ class NetworkConfig:
         if self.constraint not in ("stiefel", "bjorck"):
             raise ValueError(f"`constraint` must be stiefel or bjorck; got {self.constraint!r}.")
 
+    @property
+    def weights(self) -> int:
+        """Numbers in its matrices, head included."""
+        return self.width * (self.inputs + (self.depth - 1) * self.width + 1)
+
 
 def orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
     """Return a random (semi-)orthogonal (rows, columns) float32 matrix, Haar distributed."""
