@@ -223,6 +223,13 @@ def test_a_saved_detector_scores_alike(preset: str, judged: Any, tmp_path: Path)
     assert again.history_ == found.history_
 
 
+def test_parameters_come_back_whatever_their_numbers_are_of(tmp_path: Path) -> None:
+    """NumPy's whole numbers, as a loop over an array gives them, were left out of the file."""
+    given = {"steps": np.int64(2), "random_state": np.int64(5), "margin": np.float64(1.5)}
+    again = load(save(tmp_path / "bars.safetensors", fitted(**given)))
+    assert {name: again.get_params()[name] for name in given} == given
+
+
 def test_an_altered_or_foreign_file_is_refused(detector: OneClassImageSDF, tmp_path: Path) -> None:
     path = save(tmp_path / "bars.safetensors", detector)
     data = bytearray(path.read_bytes())

@@ -16,6 +16,7 @@ from ocsdf3d.images.estimator import OneClassImageSDF
 from ocsdf3d.lipschitz.certificate import Certificate, verify
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, Network, NetworkConfig
+from ocsdf3d.oneclass.checkpoint import plain_parameters
 
 __all__ = ["load", "save"]
 
@@ -56,13 +57,8 @@ def save(path: str | os.PathLike[str], detector: OneClassImageSDF) -> Path:
     verify(detector.network_, detector.certificate_)
     tensors = weights_of(detector.network_, detector.certificate_.hash)
     tensors["mean_"] = torch.from_numpy(detector.mean_.copy())
-    given = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in detector.get_params(deep=False).items()
-        if value is None or isinstance(value, str | int | float | tuple | list)
-    }
     header = {
-        "parameters": given,
+        "parameters": plain_parameters(detector),
         "kind": next(name for name, (cls, _) in NETWORKS.items() if type(detector.network_) is cls),
         "network": dataclasses.asdict(detector.network_.config),
         "certificate": dataclasses.asdict(detector.certificate_),

@@ -22,7 +22,7 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.columns import Columns
 from ocsdf3d.oneclass.estimator import OneClassSDF
 
-__all__ = ["load", "save"]
+__all__ = ["load", "plain_parameters", "save"]
 
 KIND = "detector"
 VERSION = 1
@@ -73,7 +73,7 @@ def save(path: str | os.PathLike[str], detector: OneClassSDF) -> Path:
             values[name] = value.item() if isinstance(value, np.generic) else value
     names = getattr(detector, "feature_names_in_", None)
     header = {
-        "parameters": _plain(detector.get_params(deep=False)),
+        "parameters": plain_parameters(detector),
         "network": dataclasses.asdict(detector.network_.config),
         "certificate": dataclasses.asdict(detector.certificate_),
         "columns": _categories(detector.columns_),
@@ -108,10 +108,14 @@ def load(path: str | os.PathLike[str]) -> OneClassSDF:
         return _built(sealed.header, sealed.tensors)
 
 
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that are plain values."""
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
-    return {name: value for name, value in plain.items() if value is None or type(value) in CATEGORIES}
+def plain_parameters(detector: OneClassSDF) -> dict[str, Any]:
+    """Return the parameters of a detector that a file can hold: no functions, no generators."""
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in detector.get_params(deep=False).items()
+    }
+    kinds = (*CATEGORIES, type(None), list, tuple)
+    return {name: value for name, value in plain.items() if type(value) in kinds}
 
 
 def _categories(columns: Columns | None) -> list[list[Any] | None] | None:
