@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box
 
 __all__ = ["Frame", "check_shape", "inliers"]
@@ -129,7 +130,7 @@ def inliers(points: Floats) -> NDArray[np.bool_]:
         rest = points[keep]
         if len(rest) < MIN_POINTS:
             return np.ones(len(points), dtype=bool)
-        distance, index = cKDTree(rest).query(rest, k=11, workers=-1)
+        distance, index = cKDTree(rest).query(rest, k=11, workers=tree_workers())
         spacing = distance[:, 1:6].mean(axis=1)
         isolated = spacing > ISOLATED * np.partition(spacing[index[:, 1:]], 1, axis=1)[:, 1]
         if not isolated.any():

@@ -23,6 +23,7 @@ import trimesh
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.sampling import surface_points
 
@@ -118,8 +119,8 @@ def evaluate(
         return figures
     truth, truth_normals = _samples(reference, frame, samples, seed, _REFERENCE)
     found, found_normals = _samples(mesh, None, samples, seed, _SECOND)
-    to_found, at_found = cKDTree(found).query(truth, workers=-1)
-    to_truth, at_truth = cKDTree(truth).query(found, workers=-1)
+    to_found, at_found = cKDTree(found).query(truth, workers=tree_workers())
+    to_truth, at_truth = cKDTree(truth).query(found, workers=tree_workers())
     figures["chamfer"] = unit * _chamfer(to_found, to_truth)
     figures["hausdorff"] = unit * _hausdorff(to_found, to_truth)
     figures["f_score"] = _f_score(to_found, to_truth, tau / unit)
@@ -184,7 +185,9 @@ def _distances(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
         first.min(axis=0) + first.max(axis=0)
     )  # digits of the offset would be lost in the tree's squares
     first, second = first - middle, second - middle
-    return cKDTree(second).query(first, workers=-1)[0], cKDTree(first).query(second, workers=-1)[0]
+    return cKDTree(second).query(first, workers=tree_workers())[0], cKDTree(first).query(
+        second, workers=tree_workers()
+    )[0]
 
 
 def _mesh(value: object, name: str) -> trimesh.Trimesh:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.planes import NEIGHBOURS, sheet_planes
 
 __all__ = ["denoised", "noise_level", "smoothed"]
@@ -83,7 +84,7 @@ def smoothed(points: Floats, neighbours: int) -> Floats:
 
 
 def _projected(x: Floats, points: Floats, tree: cKDTree, k: int) -> Floats:
-    distance, index = tree.query(x, k=k, workers=-1)
+    distance, index = tree.query(x, k=k, workers=tree_workers())
     reach = np.maximum(distance[:, -1:], 1e-300)
     near = points[index] - x[:, None]
     nearness = np.exp(-2.0 * (distance / reach) ** 2)

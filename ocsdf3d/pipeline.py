@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d import __version__, io
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
@@ -304,7 +305,7 @@ def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.rand
 
 def _bridged(points: Floats) -> Floats:
     """Return points, (n, 3), and the midpoints to the 3 nearest of each, (4 n, 3)."""
-    nearest = cKDTree(points).query(points, k=4, workers=-1)[1][:, 1:]
+    nearest = cKDTree(points).query(points, k=4, workers=tree_workers())[1][:, 1:]
     return np.concatenate([points, (0.5 * (points[:, None] + points[nearest])).reshape(-1, 3)])
 
 

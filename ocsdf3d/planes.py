@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
+
 __all__ = ["NEIGHBOURS", "Planes", "sheet_planes"]
 
 Floats = NDArray[np.float64]
@@ -68,7 +70,7 @@ def sheet_planes(points: Floats, tree: cKDTree) -> Planes:
 
 
 def _fitted(points: Floats, tree: cKDTree) -> Planes:
-    distance, index = tree.query(points, k=NEIGHBOURS, workers=-1)
+    distance, index = tree.query(points, k=NEIGHBOURS, workers=tree_workers())
     patch = np.asarray(tree.data)[index] - points[:, None]
     a, b, c = (patch[:, TRIPLES[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.complement import WalkConfig, walk
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.planes import NEIGHBOURS, sheet_planes
 from ocsdf3d.presets import Preset
 from ocsdf3d.query import Function
@@ -145,7 +146,7 @@ def known_of(
     if not len(x):
         x, signed = unit, np.full(len(unit), height)
     group = min(SCATTERED, len(unit)) if noisy else 1
-    groups = tree.query(unit, k=group, workers=-1)[1].reshape(len(unit), group)
+    groups = tree.query(unit, k=group, workers=tree_workers())[1].reshape(len(unit), group)
 
     def tensor(array: Floats) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=device)
@@ -158,7 +159,7 @@ def _far(
 ) -> tuple[Floats, Floats]:
     """Return points of B far from the cloud, and their distances from the surface."""
     x = rng.uniform(lower, upper, (FAR_POINTS, 3))
-    distance, index = tree.query(x, workers=-1)
+    distance, index = tree.query(x, workers=tree_workers())
     spacing = local_spacing(tree, unit)[index]
     far = distance > FAR * spacing
     return x[far], np.sqrt(distance[far] ** 2 - FOOT * spacing[far] ** 2)
@@ -183,7 +184,7 @@ def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats,
     )
     x = unit[sample] + step[:, None] * planes.normals[sample]
     k = min(NEIGHBOURS, len(unit))
-    index = tree_of_planes.query(x, k=k, workers=-1)[1]
+    index = tree_of_planes.query(x, k=k, workers=tree_workers())[1]
     apart = np.abs(((x[:, None] - unit[index]) * planes.normals[index]).sum(axis=-1)).min(axis=1)
     alone = apart > CLEAR * np.abs(step)
     return x[alone], np.abs(step[alone])

@@ -13,6 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.tetrahedra import labelled, sharpened
 from ocsdf3d.winding import (
@@ -168,7 +169,7 @@ def normal_winding(cloud: PointCloud, rng: np.random.Generator) -> tuple[DipoleF
         points, normals = points[keep], normals[keep]
     tree = cKDTree(points)
     k = min(NEIGHBOURS, len(points))
-    area = np.pi * tree.query(points, k=k, workers=-1)[0][:, -1] ** 2 / k
+    area = np.pi * tree.query(points, k=k, workers=tree_workers())[0][:, -1] ** 2 / k
     field = DipoleField(points, normals * area[:, None], tree, local_spacing(tree, points))
     return field, _contrast(field)[0]
 

@@ -32,6 +32,8 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cores import tree_workers
+
 __all__ = [
     "FIELDS",
     "DipoleField",
@@ -138,7 +140,9 @@ def readings(
         Order and opening of the fast summation.
     """
     x = np.ascontiguousarray(x, dtype=np.float64)
-    distance, index = fields[0].tree.query(x, k=min(NEIGHBOURS, len(fields[0].points)), workers=-1)
+    distance, index = fields[0].tree.query(
+        x, k=min(NEIGHBOURS, len(fields[0].points)), workers=tree_workers()
+    )
     far: dict[int, Floats] = {}
     read: dict[int, Floats] = {}
     for field in fields:
@@ -152,7 +156,7 @@ def readings(
 def local_spacing(tree: cKDTree, points: Floats) -> Floats:
     """Return the local spacing, (n,): mean distance to the nearest neighbours."""
     k = min(NEIGHBOURS + 1, len(points))
-    distance = tree.query(points, k=k, workers=-1)[0][:, 1:]
+    distance = tree.query(points, k=k, workers=tree_workers())[0][:, 1:]
     return np.maximum(distance.mean(axis=1), 1e-9)
 
 
@@ -208,7 +212,7 @@ def oriented_elements(
         Distance at which the two sides are compared.
     """
     k = min(NEIGHBOURS + 6, len(points))
-    distance, index = tree.query(points, k=k, workers=-1)
+    distance, index = tree.query(points, k=k, workers=tree_workers())
     patch = points[index] - points[index].mean(axis=1, keepdims=True)
     normals = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))[1][:, :, 0]
     drop = coarse(points - step[:, None] * normals) - coarse(points + step[:, None] * normals)
@@ -253,7 +257,7 @@ def dense_fields(points: Floats, solved: DipoleField, sides: Winding) -> list[Di
     """
     tree = cKDTree(points)
     spacing = local_spacing(tree, points)
-    step = STEP * solved.spacing[solved.tree.query(points, workers=-1)[1]]
+    step = STEP * solved.spacing[solved.tree.query(points, workers=tree_workers())[1]]
     elements = oriented_elements(points, tree, spacing, sides, step)
     of_width = {width: DipoleField(points, elements, tree, spacing, width) for width, _ in FIELDS}
     return [of_width[width] for width, _ in FIELDS]

@@ -29,6 +29,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "durable",
         ("geometry", "oracle", "query"),
         (
+            "cores",
             "lipschitz.activations",
             "lipschitz.layers",
             "lipschitz.network",

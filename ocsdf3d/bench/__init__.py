@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ocsdf3d import __version__
+from ocsdf3d.cores import threads as threads
 from ocsdf3d.durable import draft_of, put_in_place
 
 LISTS = {".csv", ".md"}  # suffixes of what lies beside the data and tells about them
@@ -42,13 +43,6 @@ def data_folder(checkout: Path = CHECKOUT) -> Path:
             " Set OCSDF3D_DATA to a folder with meshes/ and points/."
         )
     return folder.resolve()
-
-
-def threads() -> int:
-    """Cores that this process may use, or `OMP_NUM_THREADS` when it asks for fewer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
 
 
 def processor() -> str:

@@ -36,6 +36,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from torch import nn
 
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.grid import sample
@@ -297,7 +298,7 @@ def _implicitlab(material: Material, device: str) -> Recipe:
 def _regression(material: Material, device: str) -> Recipe:
     places = replace(PRESETS["default"], pool=LABELLED)
     x = around(material.unit, material.lower, material.upper, places, material.rng)
-    distance = cKDTree(material.unit).query(x, workers=-1)[0]
+    distance = cKDTree(material.unit).query(x, workers=tree_workers())[0]
     sign = -1.0 if material.inside is None else np.where(material.inside(x) > 0.5, 1.0, -1.0)
     pool, target = _tensor(x, device), _tensor(sign * distance, device)
     network = Perceptron().to(device)

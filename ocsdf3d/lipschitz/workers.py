@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
 import torch
+
+from ocsdf3d.cores import reserved
 
 __all__ = ["Workers"]
 
@@ -24,7 +27,8 @@ MOST = 8
 class Workers:
     """As many threads as torch would use on a CPU, at most 8; one, the caller's own, on another device.
 
-    A context: inside, torch uses one core a thread, outside what it used before.
+    A context: inside, torch uses one core a thread, outside what it used before; searches in trees use that
+    inside as well.
 
     Parameters
     ----------
@@ -45,21 +49,19 @@ class Workers:
         if count is not None and device.type == "cpu":
             self.count = count
         self.pool: ThreadPoolExecutor | None = None
+        self._inside = ExitStack()
 
     def __enter__(self) -> Workers:
-        if self.count != self.before:
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)
+        self._inside.callback(torch.set_num_threads, self.before)
+        self._inside.enter_context(reserved(self.before))
         if self.count > 1:
-            torch.set_num_threads(1)
-            self.pool = ThreadPoolExecutor(self.count)
+            self.pool = self._inside.enter_context(ThreadPoolExecutor(self.count))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown()
-            self.pool = None
-        if torch.get_num_threads() != self.before:
-            torch.set_num_threads(self.before)
+        self.pool = None
+        self._inside.close()
 
     def map(self, function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
         """Return the function of each item, in order; what it raises is raised."""

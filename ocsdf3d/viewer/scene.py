@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d import checkpoint, io
+from ocsdf3d.cores import tree_workers
 from ocsdf3d.csg import Field
 from ocsdf3d.geometry import Box, PointCloud
 
@@ -217,7 +218,7 @@ def colors_of(
         return Colors(np.round(127.5 * (np.clip(normals, -1.0, 1.0) + 1.0)).astype(np.uint8), "normals", None)
     field = structure.field or next((other.field for other in scene.fields), None)
     if coloring == "cloud" and scene.cloud_tree is not None and structure is not scene.cloud:
-        distance = scene.cloud_tree.query(vertices, workers=-1)[0]
+        distance = scene.cloud_tree.query(vertices, workers=tree_workers())[0]
         return Colors(distance, "distance to\nthe cloud [units]\n", _scale(distance))
     if coloring == "error" and field is not None and structure.field is None:
         upper = (field.offset(offset) if offset else field).error_bars(vertices).upper
