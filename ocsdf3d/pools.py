@@ -14,7 +14,7 @@ from ocsdf3d.presets import Preset
 from ocsdf3d.query import Function
 from ocsdf3d.sampling import uniform_in_ball, uniform_in_box
 from ocsdf3d.sides import Sides
-from ocsdf3d.train import Known, Labelled, Source, Surface
+from ocsdf3d.sources import Known, Labelled, Source, Surface
 from ocsdf3d.winding import Winding, local_spacing
 
 __all__ = ["around", "known_of", "source_of"]

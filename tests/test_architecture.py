@@ -53,7 +53,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "container",
         ("errorbars", "clearances"),
     ],
-    ["surface", "metrics", ("resume", "train", "presets", "pools")],
+    ["surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
     [("certified", "csg", "field")],
     [("analytic", "checkpoint", "viewer", "pipeline", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],

@@ -11,7 +11,8 @@ import torch
 from ocsdf3d.lipschitz.bound import certify, lipschitz_bound, norm_bound
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.query import value_and_gradient
-from ocsdf3d.train import Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import TrainConfig, learn
 
 ULPS = 1e-13  # an SVD in float64 errs by some n·2⁻⁵³ itself; the bound may be that much below *it*
 

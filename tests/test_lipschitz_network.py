@@ -10,7 +10,8 @@ import torch
 from ocsdf3d.lipschitz.activations import ACTIVATIONS
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.query import value_and_gradient
-from ocsdf3d.train import Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import TrainConfig, learn
 
 SLACK = 1e-4  # float32 sums; the construction gives ≤ 1
 KINDS = list(itertools.product(sorted(ACTIVATIONS), ("stiefel", "bjorck")))

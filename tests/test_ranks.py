@@ -21,7 +21,8 @@ from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.presets import PRESETS
 from ocsdf3d.ranks import Ranks, joined
-from ocsdf3d.train import Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import TrainConfig, learn
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 

@@ -8,7 +8,8 @@ import torch
 from ocsdf3d.complement import WalkConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.replay import Replay
-from ocsdf3d.train import Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import TrainConfig, learn
 
 DEVICES = [
     "cpu",

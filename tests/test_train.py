@@ -19,7 +19,8 @@ from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.query import Function
 from ocsdf3d.ranks import Ranks
 from ocsdf3d.sampling import uniform_in_box
-from ocsdf3d.train import History, Known, Labelled, Surface, TrainConfig, learn
+from ocsdf3d.sources import Known, Labelled, Surface
+from ocsdf3d.train import History, TrainConfig, learn
 
 LOWER, UPPER = torch.full((2,), -1.5), torch.full((2,), 1.5)
 RADIUS = 0.7
@@ -314,66 +315,7 @@ def test_decay_reaches_the_optimiser() -> None:
         assert moves[0] < 0.1 * moves[1]
 
 
-# ------------------------------------------------------------------------------------- sources
-
-
-def test_surface_draws_from_the_data_only() -> None:
-    generator = torch.Generator().manual_seed(0)
-    data = torch.arange(20.0).reshape(10, 2)
-    positives, negatives = Surface(data, seeds(generator), generator).draw(500)
-    assert positives.shape == negatives.shape == (500, 2)
-    rows = {tuple(row) for row in data.tolist()}
-    assert {tuple(row) for row in positives.tolist()} == rows  # all ten: each is missed with chance 0.9^500
-    assert (negatives.abs() <= 1.5).all()
-
-
-def test_labelled_draws_its_share_from_the_last_exploration() -> None:
-    """Pools are told apart by their coordinate: 1 and 2 inside, −1 and −2 outside."""
-    explorations = iter([(2.0, -2.0), (3.0, -3.0)])
-    asked = []
-
-    def explore(function: Function, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
-        asked.append((function, margin))
-        inside, outside = next(explorations)
-        return torch.full((5, 2), inside), torch.full((7, 2), outside)
-
-    generator = torch.Generator().manual_seed(0)
-    source = Labelled(torch.full((9, 2), 1.0), torch.full((9, 2), -1.0), explore, 0.3, generator)
-
-    def counts() -> list[dict[float, int]]:
-        return [
-            dict(zip(*(t.tolist() for t in batch[:, 0].unique(return_counts=True)), strict=True))
-            for batch in source.draw(100)
-        ]
-
-    assert counts() == [{1.0: 100}, {-1.0: 100}]
-    source.refresh(len, 0.25)  # any callable
-    assert asked == [(len, 0.25)]
-    assert counts() == [{1.0: 70, 2.0: 30}, {-1.0: 70, -2.0: 30}]
-    source.refresh(len, 0.25)
-    assert counts() == [{1.0: 70, 3.0: 30}, {-1.0: 70, -3.0: 30}]  # the first one is forgotten
-
-
-def test_an_exploration_that_finds_nothing_leaves_the_pool() -> None:
-    generator = torch.Generator().manual_seed(0)
-    source = Labelled(
-        torch.ones(4, 2),
-        -torch.ones(4, 2),
-        lambda f, m: (torch.zeros(0, 2), torch.full((3, 2), -2.0)),
-        0.5,
-        generator,
-    )
-    source.refresh(len, 0.1)
-    positives, negatives = source.draw(10)
-    assert (positives == 1.0).all()
-    assert int((negatives == -2.0).all(1).sum()) == 5
-
-
-def test_surface_has_nothing_to_refresh() -> None:
-    source = Recorder()
-    surface = Surface(source.points, lambda n: source.negatives[:n], torch.Generator().manual_seed(0))
-    surface.refresh(len, 0.1)
-    assert torch.equal(surface.data, source.points)
+# ------------------------------------------------------------------------------------- shares
 
 
 def test_workers_share_a_batch_and_its_gradient() -> None:
@@ -406,15 +348,6 @@ def known_circle(generator: torch.Generator, group: int = 1, noise: float = 0.0)
     circle = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
     away = seeds(generator)(2000)
     return Known(circle.view(-1, group, 2), away, RADIUS - away.norm(dim=1), generator)
-
-
-def test_known_values_are_drawn_together() -> None:
-    known = known_circle(torch.Generator().manual_seed(0), group=4)
-    groups, away, distance = known.draw(30)
-    assert groups.shape == (7, 4, 2)  # ⌊30/4⌋ groups
-    assert away.shape == (30, 2)
-    assert torch.allclose(distance, RADIUS - away.norm(dim=1))
-    assert known_circle(torch.Generator().manual_seed(0), group=60).draw(20)[0].shape == (1, 60, 2)
 
 
 def test_a_boundary_that_labels_get_wrong_is_found_by_its_samples() -> None:

@@ -38,7 +38,8 @@ from ocsdf3d.lipschitz.certificate import issue
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, Network, NetworkConfig
 from ocsdf3d.oneclass.estimator import OneClassSDF
-from ocsdf3d.train import History, Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import History, TrainConfig, learn
 
 __all__ = ["PRESETS", "OneClassImageSDF", "config_of", "network_of", "pixels_of"]
 

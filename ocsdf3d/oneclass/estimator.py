@@ -45,7 +45,8 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.certificate import certified_auroc
 from ocsdf3d.oneclass.columns import Columns
 from ocsdf3d.oneclass.margin import spacing_margin
-from ocsdf3d.train import Surface, TrainConfig, learn
+from ocsdf3d.sources import Surface
+from ocsdf3d.train import TrainConfig, learn
 
 __all__ = ["PRESETS", "OneClassSDF"]
 
