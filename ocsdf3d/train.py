@@ -1,8 +1,8 @@
 """Algorithms 2 and 3: the network and its negatives in alternation; any dimension, no geometry.
 
 Batches come from a source (`sources.py`). Seeds of Algorithm 3 are walked to the boundary anew for every
-batch (with `updates` > 1 in its lazy form); the pools of Algorithm 2 are remade every `refresh` steps. Where f
-is known beforehand, its misfit is part of the loss.
+batch (with `updates` > 1 in its lazy form); the pools of Algorithm 2 are remade every `refresh` steps. Where
+f is known beforehand, its misfit is part of the loss.
 
 Nothing in the loop asks the device for a number: monitors stay tensors until a report is due, and what
 changes from step to step is read from tensors, so that a GPU replays a step as one recording (`replay.py`).

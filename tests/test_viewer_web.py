@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -132,7 +133,9 @@ def serving(folder: Path, host: str) -> Iterator[str]:
     port = door.door_at(host).port
     command = [sys.executable, "-m", "ocsdf3d", "view", str(field), "--web", "--no-browser"]
     command += ["--port", str(port), "--host", host, "--resolution", "32"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    elsewhere = {**os.environ, "TRAME_ARGS": "--host 0.0.0.0"}  # which trame would follow
+    with subprocess.Popen(command, **pipes, env=elsewhere) as server:
         try:
             wait_until(lambda: _listens(port) or server.poll() is not None, "the server listens")
             assert server.stderr is not None
@@ -196,6 +199,15 @@ def test_the_loopback_hears_its_own_page_only(served: str) -> None:
     port = urlsplit(served).port
     for name in (f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", "192.0.2.1", "[::1", ""):
         assert answers(served, Host=name, Origin=f"http://{name}") == (403, 403), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the loopback has one address")
+def test_nothing_but_the_option_opens_it_wider(served: str, shared: str) -> None:
+    heard = []
+    for address in (served, shared):
+        with socket.socket() as one:
+            heard.append(one.connect_ex(("127.0.0.2", urlsplit(address).port)) == 0)
+    assert heard == [False, True]
 
 
 def test_beyond_the_loopback_the_token_is_asked_for(shared: str) -> None:
