@@ -7,9 +7,11 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -386,7 +388,11 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("lost")
     words = ["well 1", "die once", "raise", "well 2", "well 3"]
     jobs = [(word, str(folder / word)) for word in words]
-    return {back.job[0]: back for back in over(deed, jobs, workers=2)}
+    with socket.socket() as taken:  # the port that Dask takes by itself, as beside another batch
+        with suppress(OSError):  # or another has it already
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        return {back.job[0]: back for back in over(deed, jobs, workers=2)}
 
 
 def test_a_killed_worker_costs_nothing_but_the_job_in_hand(lost: dict[str, Any]) -> None:
@@ -460,7 +466,8 @@ def test_here_and_a_scheduler_that_is_given(tmp_path: Path) -> None:
     here = list(over(deed, jobs))
     assert [back.value and back.value[0] for back in here] == [os.getpid(), None]
     assert list(over(deed, jobs, stop=lambda: True)) == []
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    alone = {"processes": False, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    with LocalCluster(n_workers=1, threads_per_worker=1, **alone) as cluster:
         there = list(over(deed, jobs, scheduler=cluster.scheduler_address))
         assert list(over(deed, jobs, scheduler=cluster.scheduler_address, stop=lambda: True)) == []
     assert [back.job for back in there] == jobs
@@ -478,8 +485,11 @@ def test_a_cluster_that_has_lost_its_workers_is_mended(
     from ocsdf3d.distribute import cluster as ours
 
     monkeypatch.setattr(ours, "TICK", 0.2)
-    none = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    with LocalCluster(**none) as cluster, Client(cluster, set_as_default=False) as client:
+    alone = {"processes": False, "dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    with (
+        LocalCluster(n_workers=0, threads_per_worker=1, **alone) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         jobs = [("well 1", str(tmp_path / "1")), ("well 2", str(tmp_path / "2"))]
         back = list(ours._there(client, lambda: cluster.scale(1), deed, jobs, lambda: False))
     assert [(one.job, one.error, one.begun) for one in back] == [(job, None, 1) for job in jobs]

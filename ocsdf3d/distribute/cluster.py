@@ -193,7 +193,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[tuple[Any, Callable
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None is port 8787, with a warning beside another batch
+            scheduler_kwargs={"dashboard": False},
             memory_limit=0,  # a share for each would stop a large shape that the whole machine has room for
             env=ENVIRONMENT,
             silence_logs=logging.CRITICAL,
