@@ -31,6 +31,7 @@ from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box
+from ocsdf3d.join import Join
 from ocsdf3d.lipschitz.certificate import Certificate
 from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.spheres import Spheres
@@ -145,6 +146,8 @@ def _built(
     """Return the field that `_described` described; names of its tensors are taken out of `unused`."""
     if "parts" in header:
         parts = [_built(part, tensors, unused, device) for part in header["parts"]]
+        if header["kind"] == Join.kind:
+            return Join(tuple(parts), **header["settings"])
         return combined(header["kind"], parts, header["settings"])
     if header["kind"] == SDF.kind:
         return _trained(header, tensors, unused, device)

@@ -93,15 +93,21 @@ class Node(Field):
     """What the nodes of a tree share: parts, and a certificate made of theirs."""
 
     kind: ClassVar[str]
-    arity: ClassVar[int]
-    support: ClassVar[str] = "solid"
+    arity: ClassVar[int | None]  # None: any number
 
     parts: tuple[Field, ...]
 
     def __post_init__(self) -> None:
-        if len(self.parts) != self.arity or not all(isinstance(part, Field) for part in self.parts):
+        wrong = self.arity is not None and len(self.parts) != self.arity
+        if wrong or not all(isinstance(part, Field) for part in self.parts):
             given = ", ".join(type(part).__name__ for part in self.parts)
-            raise TypeError(f"{self.kind} takes {self.arity} certified field(s); got {given}.")
+            takes = "" if self.arity is None else f"{self.arity} "
+            raise TypeError(f"{self.kind} takes {takes}certified field(s); got {given}.")
+
+    @property
+    def support(self) -> str:
+        """What min and max make is a solid."""
+        return "solid"
 
     @property
     def lipschitz(self) -> float:

@@ -50,11 +50,12 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         ("sparse", "grid", "completeness"),
         "complement",
         "volumes",
+        "extremes",
         "container",
         ("errorbars", "clearances"),
     ],
     ["surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
-    [("certified", "csg", "field")],
+    [("certified", "csg", ["join", "field"])],
     [("analytic", "checkpoint", "viewer", "pipeline", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],
 ]
