@@ -30,12 +30,12 @@ from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
-from ocsdf3d.sides import USED_POINTS, find_sides
+from ocsdf3d.sides import USED_POINTS, Sides, find_sides, sides_by
 from ocsdf3d.spheres import touching
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 
-__all__ = ["fit", "reconstruct"]
+__all__ = ["fit", "fit_within", "reconstruct"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -166,6 +166,116 @@ def fit(
     lower, upper = unit.min(axis=0) - chosen.grow, unit.max(axis=0) + chosen.grow
     if chosen.frame == "deviation":  # the authors' box; enlarged where a thin shape would touch it
         lower, upper = np.minimum(lower, -3.0), np.maximum(upper, 3.0)
+    settings = {
+        "points": len(cloud),
+        "read": shape.read if isinstance(shape, ThinnedCloud) else len(cloud),
+        "outliers": outliers,
+    }
+    given = _Given(kept, noise, frame, sides, lower, upper, settings, loaded - begun, loaded)
+    return _learnt(given, chosen, preset, level, seed, rng, target, tell, stop, watch, keeper, start)
+
+
+def fit_within(
+    points: Floats,
+    region: Box,
+    whole: SDF,
+    others: Floats,
+    resolved: float,
+    *,
+    preset: str | Preset = "default",
+    margin: float | None = None,
+    lam: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    smooth: bool = True,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> SDF:
+    """Return the field of a region of a larger surface, whose own field tells the sides.
+
+    What is cut out of a solid is an open surface, and has no sides of its own.
+
+    Parameters
+    ----------
+    points : (n, 3) array
+        Of the region, 16 at least [world units].
+    region : Box
+        Where the field is wanted [world units].
+    whole : SDF
+        Of all the surface, in less detail.
+    others : (k, 3) array
+        Points of the surface outside of the region, sparse ones [world units].
+    resolved : float
+        Spacing of the points that `whole` was learnt from [world units].
+    preset, margin, lam, device, seed, smooth, progress, stop
+        As for `fit`.
+
+    Raises
+    ------
+    ValueError
+        Bad options, or too few points.
+    """
+    chosen = _chosen(preset, whole.support, margin, lam, len(points))
+    target, begun, rng = resolve_device(device), time.perf_counter(), np.random.default_rng(seed)
+    tell: Progress = progress if progress is not None else lambda *_: None
+    tell("sides", 0, 1, {})
+    distinct = np.unique(points, axis=0)
+    kept = distinct[inliers(distinct)]
+    outliers, noise = len(distinct) - len(kept), 0.0
+    if smooth:
+        kept, noise = denoised(kept, rng)
+    frame = Frame(region.center, 0.5 * region.longest)
+    unit, beyond = frame.to_unit(kept), frame.to_unit(others)
+    if whole.support == "solid":
+        room = max(USED_POINTS - len(beyond), USED_POINTS // 2)
+        few = unit if len(unit) <= room else unit[np.sort(rng.choice(len(unit), room, replace=False))]
+        sides = sides_by(
+            lambda x: -whole(frame.to_world(x)) / frame.scale,
+            np.concatenate([few, beyond]),
+            resolved / frame.scale,
+            rng,
+        )
+    else:
+        sides = Sides("shell", "as the whole", None)
+    lower, upper = frame.to_unit(region.lower), frame.to_unit(region.upper)
+    settings = {"points": len(points), "read": len(points), "outliers": outliers}
+    given = _Given(kept, noise, frame, sides, lower, upper, settings, 0.0, begun, beyond)
+    return _learnt(given, chosen, preset, None, seed, rng, target, tell, stop, None, None, None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Given:
+    """What is learnt from: a clean cloud in world units, its sides and B in the unit frame of `frame`."""
+
+    kept: Floats
+    noise: float
+    frame: Frame
+    sides: Sides
+    lower: Floats
+    upper: Floats
+    settings: dict[str, Any]
+    load: float  # seconds
+    loaded: float  # when that was
+    others: Floats | None = None  # points of the surface beyond B
+
+
+def _learnt(
+    given: _Given,
+    chosen: Preset,
+    preset: str | Preset,
+    level: float | None,
+    seed: int,
+    rng: np.random.Generator,
+    target: torch.device,
+    tell: Progress,
+    stop: Callable[[], bool] | None,
+    watch: Watch | None,
+    keeper: Keeper | None,
+    start: Standing | None,
+) -> SDF:
+    """Train, certify, find the level; parameters as for `fit`."""
+    kept, noise, frame, sides = given.kept, given.noise, given.frame, given.sides
+    unit, lower, upper = frame.to_unit(kept), given.lower, given.upper
     generator = torch.Generator(device=target).manual_seed(seed)
     material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
     config = chosen.solid if sides.support == "solid" else chosen.shell
@@ -174,7 +284,8 @@ def fit(
         config = chosen.dense
     known = None
     if config.touch or config.away:
-        known = known_of(chosen, sides, unit, lower, upper, noise > 0.0, rng, generator, target)
+        noisy = noise > 0.0
+        known = known_of(chosen, sides, unit, lower, upper, noisy, rng, generator, target, given.others)
     if keeper is not None:
         fixed = {**material.fixed, **({} if known is None else known.fixed)}
         keeper.require(digest_of(fixed))
@@ -185,6 +296,7 @@ def fit(
     history = History()
 
     def field_so_far() -> SDF:
+        trained = time.perf_counter() - sided
         sdf = SDF.proved(
             certify(network)[0],
             frame,
@@ -195,14 +307,12 @@ def fit(
             settings={
                 "preset": preset if isinstance(preset, str) else "own",
                 "seed": seed,
-                "points": len(cloud),
-                "read": shape.read if isinstance(shape, ThinnedCloud) else len(cloud),
-                "outliers": outliers,
+                **given.settings,
                 "noise": noise,
                 "train": dataclasses.asdict(config),
                 "version": 1,
             },
-            history=_record(history, loaded - begun, sided - loaded, time.perf_counter() - sided, start),
+            history=_record(history, given.load, sided - given.loaded, trained, start),
         )
         if level is not None:
             return dataclasses.replace(sdf, level=float(level))

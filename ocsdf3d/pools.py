@@ -118,10 +118,12 @@ def known_of(
     rng: np.random.Generator,
     generator: torch.Generator,
     device: torch.device,
+    others: Floats | None = None,
 ) -> Known:
     """Return where f is known: on the cloud, and at distances from it.
 
-    Parameters as for `source_of`. On the cloud f is 0, or m of a shell; of a `noisy` one in the mean of
+    Parameters as for `source_of`; `others`, (k, 3), are points of the surface beyond B, to which there are
+    distances too. On the cloud f is 0, or m of a shell; of a `noisy` one in the mean of
     `SCATTERED` neighbours (a rocker arm with noise of 0.5 %, smoothed: IoU 0.913 → 0.920, Chamfer over its
     floor 2.07 → 1.98).
 
@@ -132,7 +134,8 @@ def known_of(
     """
     tree = cKDTree(unit)
     near, step = _off(unit, tree, rng)
-    far, reach = _far(unit, tree, lower, upper, rng)
+    whole = unit if others is None else np.concatenate([unit, others])
+    far, reach = _far(whole, tree if others is None else cKDTree(whole), lower, upper, rng)
     far, reach = far[: max(FAR_LEAST, len(near))], reach[: max(FAR_LEAST, len(near))]
     x, signed = np.concatenate([near, far]), np.concatenate([step, reach])
     height = 0.0

@@ -19,6 +19,7 @@ from ocsdf3d.tetrahedra import labelled, sharpened
 from ocsdf3d.winding import (
     NEIGHBOURS,
     SOLVED_POINTS,
+    STEP,
     SUBSET,
     DipoleField,
     Winding,
@@ -26,9 +27,10 @@ from ocsdf3d.winding import (
     dense_fields,
     local_spacing,
     mesh_winding,
+    turned_fields,
 )
 
-__all__ = ["USED_POINTS", "Sides", "find_sides"]
+__all__ = ["USED_POINTS", "Sides", "find_sides", "sides_by"]
 
 Floats = NDArray[np.float64]
 
@@ -146,6 +148,24 @@ def find_sides(
     # An open surface that is asked to be a solid is closed by its field.
     inside = sharpened(fields[0], rng) if open_because else labelled(fields, rng)
     return Sides("solid", f"{asked}{why}{figures}", inside)
+
+
+def sides_by(whole: Winding, points: Floats, resolved: float, rng: np.random.Generator) -> Sides:
+    """Return a solid whose sides are told roughly beforehand, and here to the detail of more points.
+
+    Parameters
+    ----------
+    whole : callable
+        (n, 3) → (n,), higher inside than outside: by its fall across the points they are oriented.
+    points : (n, 3) float64 array
+        Distinct, of the whole surface: densely where detail is wanted, sparsely elsewhere, so that it closes.
+    resolved : float
+        Spacing of the points that `whole` was made of.
+    rng : numpy.random.Generator
+        Source of all randomness.
+    """
+    fields = turned_fields(points, np.full(len(points), STEP * resolved), whole)
+    return Sides("solid", "the field of the whole tells the sides", labelled(fields, rng))
 
 
 def welded(mesh: trimesh.Trimesh) -> trimesh.Trimesh:

@@ -36,6 +36,7 @@ from ocsdf3d.cores import tree_workers
 
 __all__ = [
     "FIELDS",
+    "STEP",
     "DipoleField",
     "Winding",
     "bare_fields",
@@ -43,6 +44,7 @@ __all__ = [
     "local_spacing",
     "mesh_winding",
     "readings",
+    "turned_fields",
 ]
 
 Floats = NDArray[np.float64]
@@ -255,9 +257,14 @@ def dense_fields(points: Floats, solved: DipoleField, sides: Winding) -> list[Di
     sides : callable
         Field above 1/2 inside, by which elements are oriented: how the subset's fields are read.
     """
+    nearest = solved.tree.query(points, workers=tree_workers())[1]
+    return turned_fields(points, STEP * solved.spacing[nearest], sides)
+
+
+def turned_fields(points: Floats, step: Floats, sides: Winding) -> list[DipoleField]:
+    """Return the same; `step`, (n,), is the distance to either side at which elements are oriented."""
     tree = cKDTree(points)
     spacing = local_spacing(tree, points)
-    step = STEP * solved.spacing[solved.tree.query(points, workers=tree_workers())[1]]
     elements = oriented_elements(points, tree, spacing, sides, step)
     of_width = {width: DipoleField(points, elements, tree, spacing, width) for width, _ in FIELDS}
     return [of_width[width] for width, _ in FIELDS]
