@@ -27,6 +27,7 @@ from . import (
     query,
     reconstruct,
     slice,
+    tiles,
     view,
 )
 from .console import describe, fail, one_line_warnings
@@ -36,6 +37,7 @@ DONE, FAILED, STOPPED = 0, 1, 130
 VERBS = (
     reconstruct,
     batch,
+    tiles,
     view,
     mesh,
     evaluate,
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 done (also when Ctrl-C ended the training early and its result was written), 1 failed, 2 misuse,
-        130 stopped by Ctrl-C with nothing written, or a batch with shapes left.
+        130 stopped by Ctrl-C with nothing written, or a batch with shapes or tiles left.
     """
     # GNU OpenMP spins between parallel regions, which on a busy machine slows training 10–30 times. Read when
     # torch loads; at 1000 a step takes 14 ms instead of 12 on idle cores, and 32 instead of 600 on busy ones.

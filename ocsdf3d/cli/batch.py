@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks
 from .console import describe, emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import MISUSE, add_fit, add_reporting, whole
+from .options import MISUSE, add_fit, add_reporting, add_where, cores
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -49,19 +49,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         action="store_false",
         help="leave the pictures of the report out, half a second a shape (default: drawn where this works)",
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers",
-        type=whole(1),
-        metavar="N",
-        help="processes on this machine, by the extra `distributed`; 1 is this process and needs no extra"
-        " (default: one a core)",
-    )
-    where.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="of a running Dask cluster that sees the same files, as tcp://host:8786 (default: none)",
-    )
+    add_where(parser)
     add_fit(parser)
     add_reporting(parser)
     parser.set_defaults(run=run)
@@ -72,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     begun = time.perf_counter()
     if args.scheduler is None:  # else it is a question for the workers
         checks.device(args.device)
-    workers = args.workers or _cores()
+    workers = args.workers or cores()
 
     from ocsdf3d import distribute, io
 
@@ -130,10 +118,6 @@ def run(args: argparse.Namespace) -> int:
             text = distribute.report_of(rows, folder.resolve(), left=left)
             io.write_content(folder / REPORT, text.encode("utf-8"))
     return _told(args, rows, summary, left, workers, time.perf_counter() - begun)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _jobs(args: argparse.Namespace, sources: list[Path], folder: Path, manifest: Manifest) -> list[Job]:

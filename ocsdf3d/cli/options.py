@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -119,6 +120,17 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         help="points: a mesh is sampled to N, a cloud thinned to N (default: 2048 on a mesh, all of a cloud)",
     )
     parser.add_argument(
+        "--level",
+        type=number,
+        metavar="C",
+        help="iso-level c of f in the unit frame (default: from f's values on the points)",
+    )
+    add_learning(parser)
+
+
+def add_learning(parser: argparse.ArgumentParser) -> None:
+    """Add what also holds of the parts of a larger scan, and `--resolution`."""
+    parser.add_argument(
         "--support",
         choices=SUPPORTS,
         default="auto",
@@ -131,12 +143,6 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         choices=PRESETS,
         default="default",
         help="network, optimiser and schedule (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--level",
-        type=number,
-        metavar="C",
-        help="iso-level c of f in the unit frame (default: from f's values on the points)",
     )
     parser.add_argument(
         "--margin",
@@ -158,6 +164,28 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_seed(parser)
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Add `--workers` and `--scheduler`, where a batch is done."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        type=whole(1),
+        metavar="N",
+        help="processes on this machine, by the extra `distributed`; 1 is this process and needs no extra"
+        " (default: one a core)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a running Dask cluster that sees the same files, as tcp://host:8786 (default: none)",
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use: the default of `--workers`."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_resolution(parser: argparse.ArgumentParser) -> None:

@@ -122,6 +122,7 @@ def run_batch(
     jobs: Sequence[Job],
     manifest: Manifest,
     *,
+    work: Callable[[Job], dict[str, Any]] = carry_out,
     workers: int = 1,
     scheduler: str | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -136,6 +137,8 @@ def run_batch(
         No two of one input.
     manifest : Manifest
         Of their folder.
+    work : callable
+        What does a job; it returns `source_sha256`, `mesh_sha256`, `field_sha256`, `worker` and its figures.
     workers, scheduler, stop
         As for `over`.
     tell : callable
@@ -162,7 +165,7 @@ def run_batch(
             kept += 1
             tell(kept, len(jobs), None)
     done = failed = 0
-    for back in over(carry_out, todo, workers=workers, scheduler=scheduler, stop=stop):
+    for back in over(work, todo, workers=workers, scheduler=scheduler, stop=stop):
         row = _row(back.job)
         if back.error is None:
             row |= back.value

@@ -28,7 +28,7 @@ from ocsdf3d.pipeline import fit
 from ocsdf3d.viewer.probe import SYSTEM_LINE, RenderingError, prefer_egl, why_not
 from ocsdf3d.viewer.scene import PALETTE, Scene, Structure
 
-__all__ = ["Job", "carry_out"]
+__all__ = ["Job", "carry_out", "one_thread", "require_version"]
 
 PICTURE = (320, 240)  # pixels
 QUALITY = 85  # of the JPEG: about 5 kB
@@ -107,13 +107,9 @@ def carry_out(job: Job) -> dict[str, Any]:
     ValueError, OSError, ImportError
         As `io.read`, `fit`, `SDF.mesh` and `io.write` raise them.
     """
-    if job.version != __version__:
-        raise RuntimeError(
-            f"the worker on {socket.gethostname()} has ocsdf3d {__version__}, this batch is of {job.version};"
-            " install the same version on both."
-        )
+    require_version(job)
     begun = time.perf_counter()
-    with _one_thread():
+    with one_thread():
         digest = sha256_of(job.source)
         shape = io.read(job.source)
         for name in filter(None, (job.mesh, job.field, job.picture)):
@@ -144,8 +140,18 @@ def carry_out(job: Job) -> dict[str, Any]:
     }
 
 
+def require_version(job: Job) -> None:
+    """Raise RuntimeError if the job is of another version of the package than this process."""
+    if job.version != __version__:
+        raise RuntimeError(
+            f"the worker on {socket.gethostname()} has ocsdf3d {__version__}, this batch is of {job.version};"
+            " install the same version on both."
+        )
+
+
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread while the block runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
