@@ -56,7 +56,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
     ],
     ["surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
     [("certified", "csg", ["join", "field"])],
-    [("analytic", "checkpoint", "viewer", "pipeline", "tiles", "distribute")],
+    [("analytic", "checkpoint", "viewer", "pipeline", "mosaic", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],
 ]
 NOT_IMPORTED = {

@@ -9,6 +9,7 @@ with the same options is not done again, one whose worker dies is begun anew by 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -26,7 +27,7 @@ from ocsdf3d.durable import sha256_of
 from ocsdf3d.field import SDF
 from ocsdf3d.geometry import Box
 from ocsdf3d.join import Join
-from ocsdf3d.tiles import Plan, Tile, fit_tile, joined, planned
+from ocsdf3d.mosaic import Plan, Tile, checked, fit_tile, joined, planned
 
 __all__ = ["Unfinished", "carry_out_tile", "fit_tiles"]
 
@@ -76,7 +77,7 @@ def fit_tiles(
     tiles : two or three ints
         Along each axis; of two the first is along the longest axis, the second along the next.
     halo : float, optional
-        How far a tile is fitted beyond its cell, as a share of the longest side of a cell; see `tiles`.
+        How far a tile is fitted beyond its cell, as a share of the longest side of a cell; see `mosaic`.
     workers, scheduler, stop
         As for `over`: processes on this machine, or a Dask cluster that sees the same files.
     tell : callable
@@ -106,6 +107,7 @@ def fit_tiles(
     -----
     Each tile reads the scan once, in blocks, and keeps what is in its region. Nothing is copied.
     """
+    total = 1 + math.prod(checked(tiles, halo)[0])
     home, scan = Path(os.path.abspath(folder)), os.path.abspath(source)
     if not os.path.isfile(scan):
         raise FileNotFoundError(f"{source}: no such file")
@@ -115,7 +117,6 @@ def fit_tiles(
         if manifest.damaged:
             warn(f"{manifest.path}: {manifest.damaged} damaged lines left out; what they told is done again")
         whole_job = Job(scan, str(mesh), options, ROUGH, field)
-        total = 1 + _count(tiles)
 
         def heard(first: int) -> Tell:
             return lambda done, _, row: tell(first + done, total, row)
@@ -141,13 +142,6 @@ def fit_tiles(
             for row in (manifest.rows[job.source] for job in jobs)
         ]
     return joined(plan, whole, done_tiles)
-
-
-def _count(tiles: Sequence[int]) -> int:
-    count = 1
-    for number in tiles:
-        count *= max(1, int(number))
-    return count
 
 
 def _opened(field: str, mesh: str, device: str) -> tuple[SDF, trimesh.Trimesh]:

@@ -14,7 +14,7 @@ import pytest
 import trimesh
 from test_cli import one_object, run
 
-from ocsdf3d import checkpoint, distribute, io, tiles
+from ocsdf3d import checkpoint, distribute, io, mosaic
 from ocsdf3d.analytic import Field, capsule, sphere
 from ocsdf3d.distribute import Job, Unfinished, fit_tiles
 from ocsdf3d.distribute.tiling import carry_out_tile
@@ -76,9 +76,10 @@ def whole_of(fixture: tuple[Path, Join, list[Any]]) -> tuple[SDF, trimesh.Trimes
 
 def test_tiles_cover_the_box_and_know_more_than_they_are_asked(done: tuple[Path, Join, list[Any]]) -> None:
     whole, mesh = whole_of(done)
-    plan = tiles.planned(whole, mesh, (3, 2))
+    whole = dataclasses.replace(whole, settings={"points": 5000})  # dense enough for more tiles
+    plan = mosaic.planned(whole, mesh, (3, 2))
     assert [len(axis) for axis in plan.cuts] == [2, 1, 0]  # along the longest axis, and the next
-    three = tiles.planned(whole, mesh, (1, 3, 2))
+    three = mosaic.planned(whole, mesh, (1, 3, 2))
     assert [len(axis) for axis in three.cuts] == [0, 2, 1]
     join = Join((whole,), plan.cuts, (plan.halo,) * 3, (0,) * 6, 0.1, plan.box.lower, plan.box.upper)
     x = np.random.default_rng(0).uniform(plan.box.lower, plan.box.upper, (4000, 3))
@@ -89,7 +90,7 @@ def test_tiles_cover_the_box_and_know_more_than_they_are_asked(done: tuple[Path,
             np.where(region.upper < plan.box.upper, region.upper - 0.49 * plan.halo, region.upper),
         )
         assert not (weights[:, number] > 0.0)[~inner.contains(x)].any()
-    wide = tiles.planned(whole, mesh, (3, 2), halo=0.6)
+    wide = mosaic.planned(whole, mesh, (3, 2), halo=0.6)
     assert wide.halo == pytest.approx(0.6 * mesh.extents[0] / 3)
     assert plan.halo >= 4.0 * plan.resolved
 
@@ -109,7 +110,7 @@ def test_what_makes_no_tiles_is_refused(
     done: tuple[Path, Join, list[Any]], numbers: tuple[int, ...], halo: float | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        tiles.planned(*whole_of(done), numbers, halo)
+        mosaic.planned(*whole_of(done), numbers, halo)
 
 
 def test_points_of_a_region_thinned_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,19 +119,19 @@ def test_points_of_a_region_thinned_or_not(tmp_path: Path, monkeypatch: pytest.M
     np.save(tmp_path / "scan.npy", points)
     np.savetxt(tmp_path / "scan.xyz", points[:500])
     half = Box([-2.0, -2.0, 0.0], [2.0, 2.0, 2.0])
-    found = tiles.points_within(tmp_path / "scan.npy", half, 0)
+    found = mosaic.points_within(tmp_path / "scan.npy", half, 0)
     assert np.array_equal(found, points[points[:, 2] >= 0.0])
-    assert len(tiles.points_within(tmp_path / "scan.npy", Box([5, 5, 5], [6, 6, 6]), 0)) == 0
-    assert len(tiles.points_within(tmp_path / "scan.xyz", half, 0)) == (points[:500, 2] >= 0.0).sum()
-    monkeypatch.setattr(tiles, "KEPT", 3000)
-    for large in (tiles.LARGE, 5000):  # held until it is known to be few, or read on
-        monkeypatch.setattr(tiles, "LARGE", large)
-        thin = tiles.points_within(tmp_path / "scan.npy", half, 0)
+    assert len(mosaic.points_within(tmp_path / "scan.npy", Box([5, 5, 5], [6, 6, 6]), 0)) == 0
+    assert len(mosaic.points_within(tmp_path / "scan.xyz", half, 0)) == (points[:500, 2] >= 0.0).sum()
+    monkeypatch.setattr(mosaic, "KEPT", 3000)
+    for large in (mosaic.LARGE, 5000):  # held until it is known to be few, or read on
+        monkeypatch.setattr(mosaic, "LARGE", large)
+        thin = mosaic.points_within(tmp_path / "scan.npy", half, 0)
         assert 1500 < len(thin) <= 3000
         assert (thin[:, 2] >= 0.0).all()
     trimesh.creation.box().export(tmp_path / "box.off")
     with pytest.raises(ValueError, match="clouds of points, not of meshes"):
-        tiles.points_within(tmp_path / "box.off", half, 0)
+        mosaic.points_within(tmp_path / "box.off", half, 0)
 
 
 # --- the field
@@ -168,12 +169,12 @@ def test_the_tile_knows_inside_from_the_whole(done: tuple[Path, Join, list[Any]]
 def test_a_tile_without_points_is_left_to_the_whole(done: tuple[Path, Join, list[Any]]) -> None:
     whole, mesh = whole_of(done)
     region = Box([5.0, 5.0, 5.0], [6.0, 6.0, 6.0])
-    tile = tiles.fit_tile(done[0] / "scan.npy", region, whole, mesh, 0.05)
+    tile = mosaic.fit_tile(done[0] / "scan.npy", region, whole, mesh, 0.05)
     assert tile.field is whole
-    plan = tiles.planned(whole, mesh, (2, 1))
+    plan = mosaic.planned(whole, mesh, (2, 1))
     again = checkpoint.load(done[0] / "out" / "whole.safetensors", device="cpu")
     assert isinstance(again, SDF)
-    join = tiles.joined(plan, whole, [tile, tiles.Tile(again, 0, 0.0)])
+    join = mosaic.joined(plan, whole, [tile, mosaic.Tile(again, 0, 0.0)])
     assert join.which == (0, 0)
     assert len(join.parts) == 1
 
@@ -227,6 +228,7 @@ def dying(job: Job) -> dict[str, Any]:
     return carry_out_tile(job)
 
 
+@pytest.mark.slow  # two processes that load torch; `test_distribute` kills workers of smaller jobs
 def test_a_lost_workers_tile_is_redone(
     done: tuple[Path, Join, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +258,7 @@ def test_a_lost_workers_tile_is_redone(
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A scan of few points; `fast` is quick."""
-    monkeypatch.setitem(PRESETS, "fast", small(10))
+    monkeypatch.setitem(PRESETS, "fast", small(40))
     scan_of(tmp_path / "scan.npy", 600)
     return tmp_path
 

@@ -31,7 +31,7 @@ from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import USED_POINTS
 from ocsdf3d.thinning import LARGE, thinned
 
-__all__ = ["HALO", "Plan", "Tile", "fit_tile", "joined", "planned"]
+__all__ = ["HALO", "Plan", "Tile", "checked", "fit_tile", "joined", "planned"]
 
 Floats = NDArray[np.float64]
 
@@ -99,6 +99,25 @@ class Tile:
     strayed: float
 
 
+def checked(tiles: Sequence[int], halo: float | None = None) -> tuple[list[int], float]:
+    """Return numbers of tiles and the halo's share, if they are any.
+
+    Raises
+    ------
+    ValueError
+        They make no tiles, whatever the scan.
+    """
+    numbers = [int(n) for n in tiles]
+    if len(numbers) not in (2, 3) or min(numbers) < 1 or max(numbers) < 2:
+        raise ValueError(
+            f"`tiles` must be two or three numbers from 1, one of them above; got {list(tiles)}."
+        )
+    share = HALO if halo is None else halo
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"`halo` must be above 0 and at most 1 side of a tile; got {halo}.")
+    return numbers, share
+
+
 def planned(whole: SDF, mesh: trimesh.Trimesh, tiles: Sequence[int], halo: float | None = None) -> Plan:
     """Return where tiles lie: equal cells of a mesh's box, those of the rim up to the field's.
 
@@ -119,14 +138,7 @@ def planned(whole: SDF, mesh: trimesh.Trimesh, tiles: Sequence[int], halo: float
     ValueError
         Numbers that make no tiles, or cells narrower than their halo.
     """
-    numbers = [int(n) for n in tiles]
-    if len(numbers) not in (2, 3) or min(numbers) < 1 or max(numbers) < 2:
-        raise ValueError(
-            f"`tiles` must be two or three numbers from 1, one of them above; got {list(tiles)}."
-        )
-    share = HALO if halo is None else halo
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"`halo` must be above 0 and at most 1 side of a tile; got {halo}.")
+    numbers, share = checked(tiles, halo)
     box = Box.of(mesh.vertices)
     if len(numbers) == 2:
         along = np.argsort(-box.size, kind="stable")[:2]
