@@ -6,9 +6,11 @@ thinned; then each tile, with all the points that a network can use. Three thing
 samples of the mesh of the whole beyond the tile, which close it and to which far points have their distances;
 and the *guide* of the `join`, which also is the field of tiles without points.
 
-A tile is fitted on its cell and `halo` around it. Over the inner half of that, to either side of a face, two
-tiles share the weight; in the outer half none has any, and what a network does at the end of its world is
-never seen.
+A tile is fitted on its cell and `halo` around it. Over three quarters of that, to either side of a face, two
+tiles share the weight; in the last quarter none has any, and what a network does at the end of its world is
+never seen. A wider ramp is a gentler one: of a camel of 10⁶ points in 2 × 2 tiles (`fast`, seed 0) the slope
+proved is 1.43 with half of the halo, 1.34 with three quarters, 1.33 with nine tenths, the distance to the
+truth the same to a thousandth.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ __all__ = ["HALO", "Plan", "Tile", "checked", "fit_tile", "joined", "planned"]
 Floats = NDArray[np.float64]
 
 HALO = 0.15  # of the longest side of a cell
+RAMP = 1.5  # width of a ramp, to both sides of a face, over the halo
 SPACINGS = 4.0  # of the points of the whole: the least halo
 SPREAD = 1.27  # mean distance to ten neighbours of random points, over the root of the area of one
 KEPT = 60_000  # points of a tile
@@ -53,7 +56,7 @@ class Plan:
     cuts : three tuples of floats
         Where planes cross each axis [world units].
     halo : float
-        How far a tile is fitted beyond its cell, and the width of the ramps between two [world units].
+        How far a tile is fitted beyond its cell [world units].
     box : Box
         Of them all.
     resolved : float
@@ -64,6 +67,11 @@ class Plan:
     halo: float
     box: Box
     resolved: float
+
+    @property
+    def ramp(self) -> float:
+        """How wide the ramps between tiles are [world units]."""
+        return RAMP * self.halo
 
     @property
     def regions(self) -> dict[tuple[int, ...], Box]:
@@ -113,8 +121,8 @@ def checked(tiles: Sequence[int], halo: float | None = None) -> tuple[list[int],
             f"`tiles` must be two or three numbers from 1, one of them above; got {list(tiles)}."
         )
     share = HALO if halo is None else halo
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"`halo` must be above 0 and at most 1 side of a tile; got {halo}.")
+    if not 0.0 < share <= 1.0 / RAMP:
+        raise ValueError(f"`halo` must be above 0 and at most {1.0 / RAMP:.3f} sides of a tile; got {halo}.")
     return numbers, share
 
 
@@ -147,17 +155,17 @@ def planned(whole: SDF, mesh: trimesh.Trimesh, tiles: Sequence[int], halo: float
     resolved = SPREAD * float(np.sqrt(mesh.area / count))
     cells = box.size / numbers
     split = np.array(numbers) > 1
-    width = max(share * float(cells[split].max()), SPACINGS * resolved)
-    if width > float(cells[split].min()):
+    reach, least = max(share * float(cells[split].max()), SPACINGS * resolved), float(cells[split].min())
+    if RAMP * reach > least:
         raise ValueError(
-            f"a halo of {width:.4g} is wider than a tile of {float(cells[split].min()):.4g}: it must be "
-            f"{SPACINGS:g} spacings of the points of the whole, and `halo` of a tile. Take fewer `tiles`."
+            f"a halo of {reach:.4g} is too wide for a tile of {least:.4g}: it must be at least {SPACINGS:g} "
+            f"spacings of the points of the whole and at most {1.0 / RAMP:.3f} of a tile. Take fewer `tiles`."
         )
     cuts = tuple(
         tuple(float(low + side * i) for i in range(1, n))
         for low, side, n in zip(box.lower, cells, numbers, strict=True)
     )
-    return Plan(cuts, width, whole.box.joined(box), resolved)
+    return Plan(cuts, reach, whole.box.joined(box), resolved)
 
 
 def fit_tile(
@@ -240,4 +248,4 @@ def joined(plan: Plan, whole: SDF, tiles: Sequence[Tile]) -> Join:
     band = ROOM * max(tile.strayed for tile in tiles)
     lower, upper = plan.box.lower.tolist(), plan.box.upper.tolist()
     least = 1e-6 * plan.box.longest  # a scan of empty tiles
-    return Join(tuple(parts), plan.cuts, (plan.halo,) * 3, tuple(which), max(band, least), lower, upper)  # type: ignore[arg-type]
+    return Join(tuple(parts), plan.cuts, (plan.ramp,) * 3, tuple(which), max(band, least), lower, upper)  # type: ignore[arg-type]

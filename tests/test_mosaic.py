@@ -76,22 +76,22 @@ def whole_of(fixture: tuple[Path, Join, list[Any]]) -> tuple[SDF, trimesh.Trimes
 
 def test_tiles_cover_the_box_and_know_more_than_they_are_asked(done: tuple[Path, Join, list[Any]]) -> None:
     whole, mesh = whole_of(done)
-    whole = dataclasses.replace(whole, settings={"points": 5000})  # dense enough for more tiles
+    whole = dataclasses.replace(whole, settings={"points": 20_000})  # dense enough for more tiles
     plan = mosaic.planned(whole, mesh, (3, 2))
     assert [len(axis) for axis in plan.cuts] == [2, 1, 0]  # along the longest axis, and the next
     three = mosaic.planned(whole, mesh, (1, 3, 2))
     assert [len(axis) for axis in three.cuts] == [0, 2, 1]
-    join = Join((whole,), plan.cuts, (plan.halo,) * 3, (0,) * 6, 0.1, plan.box.lower, plan.box.upper)
+    join = Join((whole,), plan.cuts, (plan.ramp,) * 3, (0,) * 6, 0.1, plan.box.lower, plan.box.upper)
     x = np.random.default_rng(0).uniform(plan.box.lower, plan.box.upper, (4000, 3))
     weights = join.weights(x)
     for number, region in enumerate(plan.regions.values()):
         inner = Box(
-            np.where(region.lower > plan.box.lower, region.lower + 0.49 * plan.halo, region.lower),
-            np.where(region.upper < plan.box.upper, region.upper - 0.49 * plan.halo, region.upper),
+            np.where(region.lower > plan.box.lower, region.lower + 0.24 * plan.halo, region.lower),
+            np.where(region.upper < plan.box.upper, region.upper - 0.24 * plan.halo, region.upper),
         )
         assert not (weights[:, number] > 0.0)[~inner.contains(x)].any()
-    wide = mosaic.planned(whole, mesh, (3, 2), halo=0.6)
-    assert wide.halo == pytest.approx(0.6 * mesh.extents[0] / 3)
+    wide = mosaic.planned(whole, mesh, (3, 2), halo=0.4)
+    assert wide.halo == pytest.approx(0.4 * mesh.extents[0] / 3)
     assert plan.halo >= 4.0 * plan.resolved
 
 
@@ -101,8 +101,8 @@ def test_tiles_cover_the_box_and_know_more_than_they_are_asked(done: tuple[Path,
         ((1, 1), None, "`tiles` must be two or three numbers from 1, one of them above"),
         ((3,), None, "`tiles` must be two or three numbers"),
         ((0, 3), None, "`tiles` must be two or three numbers"),
-        ((3, 1), 1.5, "`halo` must be above 0 and at most 1"),
-        ((3, 1), 0.0, "`halo` must be above 0 and at most 1"),
+        ((3, 1), 1.5, "`halo` must be above 0 and at most 0.667"),
+        ((3, 1), 0.0, "`halo` must be above 0 and at most 0.667"),
         ((90, 90), None, "Take fewer `tiles`"),
     ],
 )
@@ -179,6 +179,22 @@ def test_a_tile_without_points_is_left_to_the_whole(done: tuple[Path, Join, list
     assert len(join.parts) == 1
 
 
+def test_of_a_shell_tiles_are_shells(done: tuple[Path, Join, list[Any]]) -> None:
+    whole, mesh = whole_of(done)
+    skin = dataclasses.replace(whole, support="shell")
+    region = tiles_of(done)[(0, 0, 0)]
+    tile = mosaic.fit_tile(
+        done[0] / "scan.npy", region, skin, mesh, 0.1, preset=small(20), device="cpu", smooth=False
+    )
+    assert tile.field.support == "shell"
+    assert np.allclose(tile.field.box.lower, region.lower)
+    assert tile.field.settings["outliers"] < 0.05 * tile.points
+
+
+def tiles_of(fixture: tuple[Path, Join, list[Any]]) -> dict[tuple[int, ...], Box]:
+    return mosaic.planned(*whole_of(fixture), (3, 1)).regions
+
+
 # --- what is kept
 
 
@@ -199,11 +215,11 @@ def test_only_what_is_missing_is_done_again(done: tuple[Path, Join, list[Any]]) 
 
 
 def test_stopped_failed_and_gone_on(tmp_path: Path) -> None:
-    scan = scan_of(tmp_path / "scan.npy", 400)
+    scan = scan_of(tmp_path / "scan.npy", 800)
     quick = options(preset=small(10))
     asked = iter([False] * 5)  # of the whole twice, of the tiles' lines twice, and of the first tile
     with pytest.raises(Unfinished, match="stopped, 1 are left; the same call goes on") as error:
-        fit_tiles(scan, tmp_path / "out", (2, 1), stop=lambda: next(asked, True), halo=0.9, **quick)
+        fit_tiles(scan, tmp_path / "out", (2, 1), stop=lambda: next(asked, True), **quick)
     assert error.value.summary.left > 0
     with pytest.raises(Unfinished, match="1 of 1 failed, the first: ValueError: `preset` must be one of"):
         fit_tiles(scan, tmp_path / "other", (2, 1), **options(preset="none"))
@@ -268,7 +284,7 @@ QUICK = ["--preset", "fast", "--resolution", "32", "--support", "solid", "--devi
 
 def test_the_command_writes_mesh_field_and_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["tiles", folder / "scan.npy", "-o", folder / "out", "--tiles", "2", "1", *QUICK]
-    assert run(*command, "--halo", "0.8", "--format", "obj", "--json") == 0
+    assert run(*command, "--halo", "0.5", "--format", "obj", "--json") == 0
     said = one_object(capsys.readouterr().out)
     assert (said["tiles"], said["kept"], said["support"]) == ([2, 1, 1], 0, "solid")
     assert io.read(folder / "out" / "mesh.obj").is_watertight
@@ -276,9 +292,9 @@ def test_the_command_writes_mesh_field_and_manifest(folder: Path, capsys: pytest
     assert isinstance(join, Join)
     assert join.lipschitz == said["lipschitz"]
     side = io.read(folder / "out" / "whole.ply").extents[0] / 2
-    assert join.widths[0] == pytest.approx(0.8 * side)
+    assert join.widths[0] == pytest.approx(1.5 * 0.5 * side)
     assert len((folder / "out" / "manifest.jsonl").read_text().splitlines()) == 3
-    assert run(*command, "--halo", "0.8") == 0
+    assert run(*command, "--halo", "0.5") == 0
     out = capsys.readouterr().out
     assert "2 x 1 x 1 tiles, 3 whole from before; slope at most" in out
     assert "watertight" in out
@@ -308,7 +324,7 @@ def test_options_reach_the_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     ("changes", "code", "message"),
     [
         (["--tiles", "1", "1"], 1, "`tiles` must be two or three numbers from 1, one of them above"),
-        (["--tiles", "2", "1", "--halo", "3"], 1, "`halo` must be above 0 and at most 1"),
+        (["--tiles", "2", "1", "--halo", "3"], 1, "`halo` must be above 0 and at most 0.667"),
         (["--tiles", "0", "1"], 2, "--tiles"),
         (["--tiles", "2", "1", "--halo", "-1"], 2, "--halo"),
         ([], 2, "--tiles"),

@@ -49,7 +49,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "--halo",
         metavar="SHARE",
         type=positive,
-        help="how far a tile reaches over its faces, as a share of its longest side, at most 1; never less"
+        help="how far a tile reaches over its faces, as a share of its longest side, at most 2/3; never less"
         " than four spacings of the points that the whole is learnt from (default: 0.15)",
     )
     parser.add_argument("--format", choices=FORMATS, default="ply", help="of the mesh (default: %(default)s)")
