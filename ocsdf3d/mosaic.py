@@ -242,7 +242,8 @@ def joined(plan: Plan, whole: SDF, tiles: Sequence[Tile]) -> Join:
     parts: list[SDF] = [whole]
     which = []
     for tile in tiles:
-        empty = tile.field.proof == whole.proof and tile.field.frame.scale == whole.frame.scale
+        same = tile.field.certificate["hash"] == whole.certificate["hash"]
+        empty = same and tile.field.frame.scale == whole.frame.scale
         which.append(0 if empty else len(parts))
         parts += [] if empty else [tile.field]
     band = ROOM * max(tile.strayed for tile in tiles)
