@@ -26,8 +26,8 @@ between any two points of it. Outside of the box φ is its value at the nearest 
 no faster than x; and of that and the distance beyond the faces the larger counts, as when meshing.
 
 *Proof.* D is never believed: `extremes.largest` encloses it, in float64 with the rounding of the networks
-counted, from the parts as they are, when the bound is first asked for; after loading, anew. Of a camel in 2 × 2 tiles
-that takes 20 s on one core, and ten times as long where spheres hold the networks to the points.
+counted, from the parts as they are, when the bound is first asked for; after loading, anew. Of a camel
+in 2 × 2 tiles that takes 20 s on one core, and ten times as long where spheres hold the networks to points.
 """
 
 from __future__ import annotations
