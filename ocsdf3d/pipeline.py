@@ -191,7 +191,7 @@ def fit_within(
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> SDF:
-    """Return the field of a region of a larger surface, whose own field tells the sides.
+    """Return the field of a region of a larger surface, whose own field tells the sides; no spheres hold it.
 
     What is cut out of a solid is an open surface, and has no sides of its own.
 
@@ -215,7 +215,8 @@ def fit_within(
     ValueError
         Bad options, or too few points.
     """
-    chosen = _chosen(preset, whole.support, margin, lam, len(points))
+    # Without spheres: where tiles overlap their difference must be asked a million times, see `join`.
+    chosen = dataclasses.replace(_chosen(preset, whole.support, margin, lam, len(points)), spheres=False)
     target, begun, rng = resolve_device(device), time.perf_counter(), np.random.default_rng(seed)
     tell: Progress = progress if progress is not None else lambda *_: None
     tell("sides", 0, 1, {})

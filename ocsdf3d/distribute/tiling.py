@@ -8,6 +8,7 @@ with the same options is not done again, one whose worker dies is begun anew by 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -152,9 +153,10 @@ def _opened(field: str, mesh: str, device: str) -> tuple[SDF, trimesh.Trimesh]:
 
 
 def _field(path: str, device: str) -> SDF:
+    """Return the field in a file, its network alone: a guide that is 0 on all points would leave no band."""
     field = checkpoint.load(path, device=device)
     assert isinstance(field, SDF)
-    return field
+    return dataclasses.replace(field, spheres=None)
 
 
 def _jobs(home: Path, plan: Plan, row: dict[str, Any], options: dict[str, Any]) -> list[Job]:
