@@ -15,12 +15,13 @@ The field itself says which spheres are inside. They are shrunk towards their sa
 spacings large: a sphere on the wrong side then does little harm, and where one is asked few others matter.
 
 Chamfer over its floor and IoU of clean points, preset `default`, seed 0, 200 nodes, without → with them: a
-camel of 20,000 1.154 → 1.092 and 0.985 → 0.992; rocker arm of 20,000 1.047 → 1.025 and 0.991 → 0.992; with `CAP` 6
-camel of 8,000 1.176 → 1.125 and 0.982 → 0.987, rocker arm of 5,000 1.124 → 1.097, fandisk of 20,000 1.026 →
-1.016, fertility of 100,000 1.024 → 1.008 and 0.993 → 0.996. To a camel of 2,048 they bring nothing (1.383 →
-1.389). `CAP` of 2, 3, 4 and 6, camel: 1.093, 1.088, 1.092, 1.095; without a limit, in a trial, 2.31, for a
-sphere on the wrong side is then everywhere. Sides from the labels of tetrahedra instead of from the field, no
-limit: 1.065, but with pieces that are not there. The price: the grid takes 10 to 20 times as long.
+camel of 20,000 1.154 → 1.092 and 0.985 → 0.992; rocker arm of 20,000 1.047 → 1.025 and 0.991 → 0.992; with
+`CAP` 6 camel of 8,000 1.176 → 1.125 and 0.982 → 0.987, rocker arm of 5,000 1.124 → 1.097, fandisk of 20,000
+1.026 → 1.016, fertility of 100,000 1.024 → 1.008 and 0.993 → 0.996. To a camel of 2,048 they bring nothing
+(1.383 → 1.389). `CAP` of 2, 3, 4 and 6, camel: 1.093, 1.088, 1.092, 1.095; without a limit, in a trial,
+2.31, for a sphere on the wrong side is then everywhere. Sides from the labels of tetrahedra instead of from
+the field, no limit: 1.065, but with pieces that are not there. The price: the grid takes 10 to 20 times as
+long.
 
 References
 ----------
