@@ -69,7 +69,8 @@ def save(path: str | os.PathLike[str], field: Field) -> Path:
     field.require()
     tensors: dict[str, torch.Tensor] = {}
     header = _described(field, tensors)
-    return seal(path, KIND, VERSION, header, tensors)
+    held = any(name.endswith(f".{SIDES[0]}") for name in tensors)
+    return seal(path, KIND, VERSION if held else VERSION - 1, header, tensors)  # older readers read the rest
 
 
 def _described(field: Field, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -82,11 +83,11 @@ def _described(field: Field, tensors: dict[str, torch.Tensor]) -> dict[str, Any]
     if not isinstance(field, SDF):
         raise TypeError(f"`field` must be an SDF, an exact shape or CSG of them; got {type(field).__name__}.")
     tensors.update(weights_of(field.network, field.proof.hash))
-    spheres = None
+    spheres: dict[str, Any] = {}
     if field.spheres is not None:
-        spheres = {"hash": field.spheres.hash, "cell": field.spheres.cell}
+        spheres["spheres"] = {"hash": field.spheres.hash, "cell": field.spheres.cell}
         for side in SIDES:
-            tensors[f"{spheres['hash']}.{side}"] = torch.as_tensor(getattr(field.spheres, side))
+            tensors[f"{field.spheres.hash}.{side}"] = torch.as_tensor(getattr(field.spheres, side))
     return {
         "kind": field.kind,
         "network": dataclasses.asdict(field.network.config),
@@ -98,7 +99,7 @@ def _described(field: Field, tensors: dict[str, torch.Tensor]) -> dict[str, Any]
         "support_reason": field.support_reason,
         "settings": field.settings,
         "history": field.history,
-        "spheres": spheres,
+        **spheres,
     }
 
 

@@ -117,7 +117,7 @@ def test_the_file_describes_itself(saved: Path, small: SDF) -> None:
     """What another program needs to evaluate φ is in the header, as JSON, by name."""
     _, metadata = parts(saved)
     assert metadata["format"] == "ocsdf3d-field"
-    assert metadata["version"] == "3"
+    assert metadata["version"] == "2"
     header = json.loads(metadata["field"])
     assert header["network"] == dataclasses.asdict(small.network.config)
     assert header["frame"] == {"center": [5.1, -2.2, 9.3], "scale": 37.7}

@@ -33,7 +33,7 @@ def three() -> Iterator[None]:
 
 def test_as_many_as_torch_and_one_in_a_batch(three: None) -> None:
     assert tree_workers() == 3
-    with work._one_thread():
+    with work.one_thread():
         assert tree_workers() == 1
     assert tree_workers() == 3
 
