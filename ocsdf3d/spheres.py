@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.cones import Cones
-from ocsdf3d.tetrahedra import triangulated
+from ocsdf3d.tetrahedra import to_circumcentres, triangulated
 from ocsdf3d.winding import local_spacing
 
 __all__ = ["Spheres", "touching"]
@@ -146,10 +146,7 @@ def touching(
     spacing = local_spacing(cKDTree(points), points)
     mesh = triangulated(points, spacing, rng)
     corners = mesh.points[mesh.simplices]
-    sides = corners[:, 1:] - corners[:, :1]
-    # Circumcentre: 2 sides · (c − corner) = |sides|²; a flat tetrahedron has a huge one, not none.
-    tiny = 1e-9 * float(spacing.mean()) * np.eye(3)
-    away = np.linalg.solve(2.0 * sides + tiny, (sides**2).sum(axis=-1)[..., None])[..., 0]
+    away = to_circumcentres(corners[:, 1:] - corners[:, :1], 1e-9 * float(spacing.mean()))
     centre, radius = corners[:, 0] + away, np.linalg.norm(away, axis=1)
     sample, of = mesh.simplices.reshape(-1), np.repeat(np.arange(len(radius)), 4)
     way = (centre[of] - points[sample]) / np.maximum(radius[of], 1e-300)[:, None]

@@ -51,7 +51,7 @@ from torch import nn
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.winding import FIELDS, ROUGH_SUMMATION, SUMMATION, DipoleField, Winding, readings
 
-__all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "triangulated"]
+__all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "to_circumcentres", "triangulated"]
 
 Floats = NDArray[np.float64]
 
@@ -84,6 +84,20 @@ def inner_points(
     """Return uniform samples of each tetrahedron, (t · samples, 3)."""
     weights = rng.dirichlet(np.ones(4), (len(simplices), samples))
     return np.einsum("tsk,tkd->tsd", weights, points[simplices]).reshape(-1, 3)
+
+
+def to_circumcentres(sides: Floats, least: float) -> Floats:
+    """Return the ways from one corner of tetrahedra to their circumcentres, (t, 3).
+
+    Parameters
+    ----------
+    sides : (t, 3, 3) array
+        From that corner to the three others.
+    least : float
+        Added to the system's diagonal: a flat tetrahedron has a huge circumsphere, not none [as `sides`].
+    """
+    system = 2.0 * sides + least * np.eye(3)  # 2 sides · way = |sides|²
+    return np.linalg.solve(system, (sides**2).sum(axis=-1)[..., None])[..., 0]
 
 
 def sharpened(field: DipoleField, rng: np.random.Generator) -> Winding:
@@ -136,8 +150,7 @@ def graph_of(fields: Sequence[DipoleField], mesh: Delaunay, rng: np.random.Gener
     h = spacing[simplices].mean(axis=1)
     corners = points[simplices] / h[:, None, None]
     sides = corners[:, 1:] - corners[:, :1]
-    # Circumcentre: 2 sides · (c − corner) = |sides|²; a flat tetrahedron has a huge one, not none.
-    centre = np.linalg.solve(2.0 * sides + 1e-6 * np.eye(3), (sides**2).sum(axis=-1)[..., None])[..., 0]
+    centre = to_circumcentres(sides, 1e-6)
     radius = np.linalg.norm(centre, axis=1)
     turned = [_unit(field.elements)[simplices] for field in (first, narrow)]
     planes, flatness = _planes(first.tree, points)

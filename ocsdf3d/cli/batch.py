@@ -64,12 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
     from ocsdf3d import distribute, io
 
-    if workers > 1 or args.scheduler is not None:
-        try:
-            distribute.require_dask()
-        except ImportError as error:
-            fail(f"{error} Use --workers 1.")
-            return MISUSE
+    if not checks.dask(workers, args.scheduler):
+        return MISUSE
     folder = Path(args.output)
     sources = distribute.sources_of(args.patterns, folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,19 @@ def device(name: str) -> None:
             raise ValueError("--device cuda: torch sees no CUDA device here. Use --device cpu, or auto.")
 
 
+def dask(workers: int, scheduler: str | None) -> bool:
+    """Whether work can be handed to other processes, if it is to be; if not, what to install was said."""
+    from ocsdf3d import distribute
+
+    if workers > 1 or scheduler is not None:
+        try:
+            distribute.require_dask()
+        except ImportError as error:
+            fail(f"{error} Use --workers 1.")
+            return False
+    return True
+
+
 def drawing(*, window: bool, instead: str) -> bool:
     """Whether this machine can draw, and open a window if one is wanted; if not, the reason was said."""
     from ocsdf3d.viewer import probe
