@@ -27,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ocsdf3d.cores import tree_workers
-from ocsdf3d.planes import NEIGHBOURS, sheet_planes
+from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 
-__all__ = ["denoised", "noise_level", "smoothed"]
+__all__ = ["denoised", "noise_level", "noise_seen", "smoothed"]
 
 Floats = NDArray[np.float64]
 
@@ -64,28 +63,48 @@ def noise_level(points: Floats, rng: np.random.Generator) -> float:
     return GAIN * max(0.0, figure - QUIET)
 
 
-def denoised(points: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Return a cloud, (n, 3), smoothed if noise is seen in it, else as it is; and the noise seen, or 0.
+def noise_seen(points: Floats, rng: np.random.Generator) -> float:
+    """Return the `noise_level` of a cloud, (n, 3), or 0 where curvature may have feigned it."""
+    level = noise_level(points, rng)
+    return level if level >= SEEN / (len(points) / 2048) ** 0.5 else 0.0
 
-    The noise is a standard deviation over the local spacing, see `noise_level`.
+
+def denoised(points: Floats, level: float, normals: Floats | None = None) -> Floats:
+    """Return the points, (n, 3), with the noise of a level that was seen in them smoothed away.
+
+    Parameters
+    ----------
+    points : (n, 3) array
+        Distinct.
+    level : float
+        Standard deviation of the noise over the local spacing, see `noise_level`.
+    normals : (n, 3) array, optional
+        Outward; then what lies on the other side of a thin wall does not pull.
     """
-    level, many = noise_level(points, rng), len(points) / 2048
-    if level < SEEN / many**0.5:
-        return points, 0.0
-    neighbours = FITTED * (level / 0.2) ** (2 / 3) * many ** (1 / 3)
-    return smoothed(points, int(np.clip(round(neighbours), LEAST, MOST))), level
+    neighbours = FITTED * (level / 0.2) ** (2 / 3) * (len(points) / 2048) ** (1 / 3)
+    return smoothed(points, int(np.clip(round(neighbours), LEAST, MOST)), normals)
 
 
-def smoothed(points: Floats, neighbours: int) -> Floats:
-    """Return the points, (n, 3), moved along their normals onto quadrics fitted to their neighbours."""
+def smoothed(points: Floats, neighbours: int, normals: Floats | None = None) -> Floats:
+    """Return the points, (n, 3), moved along their normals onto quadrics fitted to their neighbours.
+
+    Neighbours are those that face the same way where outward normals, (n, 3), are given.
+    """
     k = min(neighbours, len(points))
     tree, pieces = cKDTree(points), max(1, len(points) // 10_000)
-    return np.concatenate([_projected(piece, points, tree, k) for piece in np.array_split(points, pieces)])
+    every = np.arange(len(points))
+    return np.concatenate(
+        [_projected(piece, points, normals, tree, k) for piece in np.array_split(every, pieces)]
+    )
 
 
-def _projected(x: Floats, points: Floats, tree: cKDTree, k: int) -> Floats:
-    distance, index = tree.query(x, k=k, workers=tree_workers())
-    reach = np.maximum(distance[:, -1:], 1e-300)
+def _projected(
+    some: NDArray[np.int64], points: Floats, normals: Floats | None, tree: cKDTree, k: int
+) -> Floats:
+    distance, index = neighbours_of_sheet(points, some, normals, tree, k)
+    x = points[some]
+    farthest = np.where(np.isfinite(distance), distance, 0.0).max(axis=1, keepdims=True)
+    reach = np.where(farthest > 0.0, farthest, 1.0)  # alone on its sheet, a point stays where it is
     near = points[index] - x[:, None]
     nearness = np.exp(-2.0 * (distance / reach) ** 2)
     weight = nearness

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d import __version__, io
+from ocsdf3d.cleaning import Sided, sided
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
@@ -25,15 +26,16 @@ from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.memory import require_memory
-from ocsdf3d.noise import denoised
+from ocsdf3d.noise import denoised, noise_seen
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
-from ocsdf3d.sides import USED_POINTS, Sides, find_sides, sides_by
+from ocsdf3d.sides import USED_POINTS, Sides, sides_by
 from ocsdf3d.spheres import touching
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
+from ocsdf3d.winding import outward
 
 __all__ = ["fit", "fit_within", "reconstruct"]
 
@@ -151,18 +153,17 @@ def fit(
     tell("sides", 0, 1, {})
     distinct = np.unique(cloud, axis=0)
     kept = distinct[inliers(distinct)]
-    outliers, noise = len(distinct) - len(kept), 0.0
+    outliers = len(distinct) - len(kept)
     if isinstance(shape, ThinnedCloud):
         outliers += shape.strays
-    if smooth and preset != "paper" and not isinstance(shape, trimesh.Trimesh):
-        kept, noise = denoised(kept, rng)
-    frame = Frame.around(kept, chosen.frame)
-    unit = frame.to_unit(kept)
     # The paper learns the surface; asking for `solid` with its network is allowed, `auto` never means it.
     wanted = "shell" if preset == "paper" and support == "auto" else support
-    sides = find_sides(_moved(shape, frame), unit, wanted, rng)
+    smooth = smooth and preset != "paper"
+    clean = sided(shape, kept, wanted, rng, smooth=smooth, normalisation=chosen.frame)
     if preset == "paper" and support == "auto":
-        sides = dataclasses.replace(sides, reason="the paper's setting learns the surface itself")
+        why = "the paper's setting learns the surface itself"
+        clean = clean._replace(sides=dataclasses.replace(clean.sides, reason=why))
+    unit = clean.frame.to_unit(clean.points)
     lower, upper = unit.min(axis=0) - chosen.grow, unit.max(axis=0) + chosen.grow
     if chosen.frame == "deviation":  # the authors' box; enlarged where a thin shape would touch it
         lower, upper = np.minimum(lower, -3.0), np.maximum(upper, 3.0)
@@ -171,7 +172,7 @@ def fit(
         "read": shape.read if isinstance(shape, ThinnedCloud) else len(cloud),
         "outliers": outliers,
     }
-    given = _Given(kept, noise, frame, sides, lower, upper, settings, loaded - begun, loaded)
+    given = _Given(clean, lower, upper, settings, loaded - begun, loaded)
     return _learnt(given, chosen, preset, level, seed, rng, target, tell, stop, watch, keeper, start)
 
 
@@ -222,10 +223,12 @@ def fit_within(
     tell("sides", 0, 1, {})
     distinct = np.unique(points, axis=0)
     kept = distinct[inliers(distinct)]
-    outliers, noise = len(distinct) - len(kept), 0.0
-    if smooth:
-        kept, noise = denoised(kept, rng)
+    outliers = len(distinct) - len(kept)
     frame = Frame(region.center, 0.5 * region.longest)
+    noise, normals = noise_seen(kept, rng) if smooth else 0.0, None
+    if noise:
+        normals = outward(kept, lambda x: -whole(x)) if whole.support == "solid" else None
+        kept = denoised(kept, noise, normals)
     unit, beyond = frame.to_unit(kept), frame.to_unit(others)
     if whole.support == "solid":
         room = max(USED_POINTS - len(beyond), USED_POINTS // 2)
@@ -240,18 +243,16 @@ def fit_within(
         sides = Sides("shell", "as the whole", None)
     lower, upper = frame.to_unit(region.lower), frame.to_unit(region.upper)
     settings = {"points": len(points), "read": len(points), "outliers": outliers}
-    given = _Given(kept, noise, frame, sides, lower, upper, settings, 0.0, begun, beyond)
+    clean = Sided(kept, noise, normals, frame, sides)
+    given = _Given(clean, lower, upper, settings, 0.0, begun, beyond)
     return _learnt(given, chosen, preset, None, seed, rng, target, tell, stop, None, None, None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Given:
-    """What is learnt from: a clean cloud in world units, its sides and B in the unit frame of `frame`."""
+    """What is learnt from: a clean cloud and its sides, B in the unit frame."""
 
-    kept: Floats
-    noise: float
-    frame: Frame
-    sides: Sides
+    clean: Sided
     lower: Floats
     upper: Floats
     settings: dict[str, Any]
@@ -275,7 +276,7 @@ def _learnt(
     start: Standing | None,
 ) -> SDF:
     """Train, certify, find the level; parameters as for `fit`."""
-    kept, noise, frame, sides = given.kept, given.noise, given.frame, given.sides
+    kept, noise, normals, frame, sides = given.clean
     unit, lower, upper = frame.to_unit(kept), given.lower, given.upper
     generator = torch.Generator(device=target).manual_seed(seed)
     material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
@@ -286,7 +287,9 @@ def _learnt(
     known = None
     if config.touch or config.away:
         noisy = noise > 0.0
-        known = known_of(chosen, sides, unit, lower, upper, noisy, rng, generator, target, given.others)
+        known = known_of(
+            chosen, sides, unit, lower, upper, noisy, normals, rng, generator, target, given.others
+        )
     if keeper is not None:
         fixed = {**material.fixed, **({} if known is None else known.fixed)}
         keeper.require(digest_of(fixed))
@@ -425,13 +428,6 @@ def _hash_of(shape: trimesh.Trimesh | PointCloud) -> str:
     if isinstance(shape, PointCloud):
         return hash_of_arrays(shape.points, shape.normals)
     return hash_of_arrays(np.asarray(shape.vertices), np.asarray(shape.faces))
-
-
-def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh | PointCloud:
-    """Return a copy of a shape in the unit frame."""
-    if isinstance(shape, trimesh.Trimesh):
-        return trimesh.Trimesh(frame.to_unit(shape.vertices), np.array(shape.faces), process=False)
-    return PointCloud(frame.to_unit(shape.points), shape.normals)
 
 
 def _record(

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 
-__all__ = ["NEIGHBOURS", "Planes", "sheet_planes"]
+__all__ = ["NEIGHBOURS", "Planes", "neighbours_of_sheet", "sheet_planes"]
 
 Floats = NDArray[np.float64]
 
@@ -30,6 +30,7 @@ TRIPLES = np.array(list(combinations(range(NEIGHBOURS), 3)))
 FAT = 0.35  # least area of a triple's triangle, doubled, over its longest edge squared
 SHEETS = 0.75
 PIECE = 2000  # points at once: 60 MB
+AMONG = 3  # times the neighbours that are wanted: among so many nearest ones those of a sheet are sought
 
 
 class Planes(NamedTuple):
@@ -94,3 +95,36 @@ def _fitted(points: Floats, tree: cKDTree) -> Planes:
         4.0 * squares[:, 1] > squares[:, 2],
         4.0 * squares[:, 0] < squares[:, 1],
     )
+
+
+def neighbours_of_sheet(
+    points: Floats, some: NDArray[np.int64], normals: Floats | None, tree: cKDTree, count: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return distances and indices, (m, count), of the nearest points that face the same way.
+
+    What lies on the other side of a thin wall is no neighbour, however near.
+
+    Parameters
+    ----------
+    points : (n, 3) array
+        The cloud, distinct points.
+    some : (m,) int array
+        Those of it whose neighbours are sought; each is its own first.
+    normals : (n, 3) array or None
+        Outward. Sought are neighbours whose normals make less than a right angle with the point's, among
+        `AMONG` · `count` nearest; the nearest, whichever way they face, when None.
+    tree : scipy.spatial.cKDTree
+        Over `points`.
+    count : int
+        How many; of those that are not found the index is the point's own and the distance infinite.
+    """
+    k = min(count if normals is None else AMONG * count, len(points))
+    distance, index = tree.query(points[some], k=k, workers=tree_workers())
+    if normals is not None:
+        other = (normals[index] * normals[some, None]).sum(axis=-1) <= 0.0
+        other[:, 0] = False
+        nearest = np.argsort(other, axis=1, kind="stable")[:, :count]
+        distance = np.take_along_axis(np.where(other, np.inf, distance), nearest, axis=1)
+        index = np.take_along_axis(index, nearest, axis=1)
+        index = np.where(np.isfinite(distance), index, some[:, None])
+    return distance, index

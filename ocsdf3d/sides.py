@@ -128,7 +128,6 @@ def find_sides(
     leak = _leak(fields[0], rng)
     leaks = leak > OPEN_LEAK or jump > OPEN_JUMP
     if dense:
-        # The network was taught closed surfaces; an open one is left to its field.
         fields = dense_fields(points, fields[0], fields[0] if leaks else labelled(fields, rng))
         two_sided = max(two_sided, _contrast(fields[0])[0])
     figures = f"the winding field found without normals passes 1/2 across {two_sided:.0%} of the points"
@@ -145,8 +144,8 @@ def find_sides(
         open_because = ""
     if support == "auto" and open_because:
         return Sides("shell", why + open_because, None)
-    # An open surface that is asked to be a solid is closed by its field.
-    inside = sharpened(fields[0], rng) if open_because else labelled(fields, rng)
+    # The network was taught closed surfaces; an open one that is asked to be a solid is closed by its field.
+    inside = sharpened(fields[0], rng) if leaks else labelled(fields, rng)
     return Sides("solid", f"{asked}{why}{figures}", inside)
 
 

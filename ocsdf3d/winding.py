@@ -43,6 +43,7 @@ __all__ = [
     "dense_fields",
     "local_spacing",
     "mesh_winding",
+    "outward",
     "readings",
     "turned_fields",
 ]
@@ -268,3 +269,11 @@ def turned_fields(points: Floats, step: Floats, sides: Winding) -> list[DipoleFi
     elements = oriented_elements(points, tree, spacing, sides, step)
     of_width = {width: DipoleField(points, elements, tree, spacing, width) for width, _ in FIELDS}
     return [of_width[width] for width, _ in FIELDS]
+
+
+def outward(points: Floats, sides: Winding) -> Floats:
+    """Return unit normals, (n, 3), of planes through nearby points, turned to where `sides` falls."""
+    tree = cKDTree(points)
+    spacing = local_spacing(tree, points)
+    elements = oriented_elements(points, tree, spacing, sides, STEP * spacing)
+    return elements / np.linalg.norm(elements, axis=1, keepdims=True)

@@ -54,7 +54,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "container",
         ("errorbars", "clearances"),
     ],
-    ["surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
+    ["cleaning", "surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
     [("certified", "csg", ["join", "field"])],
     [("analytic", "checkpoint", "viewer", "pipeline", "mosaic", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],

@@ -12,7 +12,7 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from ocsdf3d import checkpoint, pipeline
+from ocsdf3d import checkpoint, cleaning, pipeline
 from ocsdf3d.analytic import Cuboid
 from ocsdf3d.field import SDF
 from ocsdf3d.geometry import PointCloud
@@ -114,7 +114,7 @@ def test_points_that_bound_nothing(points: np.ndarray, word: str) -> None:
 def test_winding_field_without_an_inside(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for value, share in ((0.0, "0%"), (1.0, "100%")):
         everywhere = Sides("solid", "", lambda x, value=value: np.full(len(x), value))
-        monkeypatch.setattr(pipeline, "find_sides", lambda *_, found=everywhere: found)
+        monkeypatch.setattr(cleaning, "find_sides", lambda *_, found=everywhere: found)
         with pytest.raises(ValueError, match=f"the winding field calls {share} of the domain inside"):
             fit(ball(), preset=tiny)
 

@@ -36,17 +36,16 @@ import trimesh
 from scipy.spatial import cKDTree
 from torch import nn
 
+from ocsdf3d.cleaning import sided
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.grid import sample
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.loss import hkr
-from ocsdf3d.noise import denoised
 from ocsdf3d.pools import around
 from ocsdf3d.presets import PRESETS
 from ocsdf3d.query import value_and_gradient
-from ocsdf3d.sides import find_sides
 from ocsdf3d.surface import extract
 from ocsdf3d.winding import Winding
 
@@ -173,10 +172,8 @@ class Material:
         rng, grow = np.random.default_rng(seed), PRESETS["default"].grow
         check_shape(points)
         distinct = np.unique(points, axis=0)
-        kept = denoised(distinct[inliers(distinct)], rng)[0]
-        frame = Frame.around(kept)
-        unit = frame.to_unit(kept)
-        sides = find_sides(PointCloud(frame.to_unit(points)), unit, support, rng)
+        clean = sided(PointCloud(points), distinct[inliers(distinct)], support, rng)
+        frame, sides, unit = clean.frame, clean.sides, clean.frame.to_unit(clean.points)
         lower, upper = unit.min(axis=0) - grow, unit.max(axis=0) + grow
         return cls(frame, unit, lower, upper, sides.inside, sides.support, rng)
 

@@ -1,0 +1,93 @@
+"""A noisy cloud is smoothed side by side, an open one as it lies, a clean one not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial import cKDTree
+
+from ocsdf3d.cleaning import Sided, sided
+from ocsdf3d.geometry import PointCloud
+from ocsdf3d.noise import denoised
+from ocsdf3d.planes import neighbours_of_sheet
+from ocsdf3d.sampling import surface_points
+
+PLATE = trimesh.creation.box((1.6, 1.2, 0.06))
+
+
+def plate(noise: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return surface_points(PLATE, 2048, rng)[0] + noise * rng.normal(size=(2048, 3))
+
+
+def of(points: np.ndarray, support: str = "auto", **options: bool) -> Sided:
+    return sided(PointCloud(points), points, support, np.random.default_rng(0), **options)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Sided:
+    return of(plate(0.01))
+
+
+def test_a_thin_noisy_plate_keeps_its_thickness(noisy: Sided) -> None:
+    """The noise is a sixth of the thickness, and the spacing as large as all of it."""
+    points = plate(0.01)
+    assert noisy.sides.support == "solid"
+    assert noisy.noise > 0.1
+    assert noisy.normals is not None
+    middle = np.abs(points[:, :2]).max(axis=1) < 0.5
+    outward = np.sign(points[:, 2])
+    assert (np.sign(noisy.normals[:, 2]) == outward)[middle].mean() > 0.9
+    height, mixed = (np.abs(x[middle, 2]).mean() for x in (noisy.points, denoised(points, noisy.noise)))
+    assert height == pytest.approx(0.03, abs=0.003)
+    assert mixed < 0.85 * height
+
+
+def test_its_sides_are_those_of_the_smoothed_points(noisy: Sided) -> None:
+    assert noisy.sides.inside is not None
+    x = np.random.default_rng(1).uniform(-0.5, 0.5, (4000, 3)) * [1.0, 1.0, 0.3]
+    said = noisy.sides.inside(noisy.frame.to_unit(x)) > 0.5
+    true = np.abs(x[:, 2]) < 0.03
+    assert (said & true).sum() / (said | true).sum() > 0.8
+    assert noisy.frame.to_unit(noisy.points).max() == pytest.approx(1.0)
+
+
+def test_clean_points_and_samples_of_meshes_stay_where_they_are() -> None:
+    clean, rough = plate(0.0), plate(0.015)
+    assert of(clean).points is clean
+    assert of(rough, smooth=False).points is rough
+    kept = sided(PLATE, rough, "auto", np.random.default_rng(0))
+    assert kept.points is rough
+    for one in (of(clean), of(rough, smooth=False), kept):
+        assert one.noise == 0.0
+        assert one.normals is None
+
+
+@pytest.mark.parametrize("support", ["auto", "shell"])
+def test_an_open_sheet_is_smoothed_as_it_lies(support: str) -> None:
+    rng = np.random.default_rng(0)
+    u = rng.uniform(-1.0, 1.0, (2000, 2))
+    sheet = np.column_stack([u, 0.2 * np.sin(2 * u[:, 0]) * np.cos(2 * u[:, 1])])
+    points = sheet + 0.015 * rng.normal(size=sheet.shape)
+    found = of(points, support)
+    assert found.sides.support == "shell"
+    assert found.normals is None
+    assert np.array_equal(found.points, denoised(points, found.noise))
+
+
+def test_neighbours_face_the_same_way() -> None:
+    points = plate(0.0)
+    normals = np.column_stack([np.zeros((2048, 2)), np.sign(points[:, 2])])
+    some, tree = np.arange(0, 2048, 7), cKDTree(points)
+    distance, index = neighbours_of_sheet(points, some, normals, tree, 12)
+    assert np.array_equal(index[:, 0], some)
+    assert (np.sign(points[index, 2]) == np.sign(points[some, 2])[:, None]).all()
+    finite = np.isfinite(distance)
+    length = np.linalg.norm(points[index] - points[some, None], axis=-1)
+    assert np.allclose(distance[finite], length[finite])
+    assert (index[~finite] == np.broadcast_to(some[:, None], index.shape)[~finite]).all()
+    nearest = tree.query(points[some], k=12)
+    plain = neighbours_of_sheet(points, some, None, tree, 12)
+    assert np.array_equal(plain[0], nearest[0])
+    assert np.array_equal(plain[1], nearest[1])
