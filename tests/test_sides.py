@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import trimesh
 
-from ocsdf3d import analytic
+from ocsdf3d import analytic, sides
+from ocsdf3d.cleaning import _moved
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
-from ocsdf3d.pipeline import _moved
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import Sides, find_sides
 
@@ -140,11 +142,29 @@ def test_a_dense_thin_plate_is_a_solid_and_filled() -> None:
 
 
 def test_points_all_through_a_volume_are_a_shell() -> None:
-    """No surface anywhere: measured 60–66 % two-sided, bound 75 %."""
+    """No surface anywhere: measured 60–66 % two-sided, bound 68 %; the median jump is 0.03 at most."""
     points = np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 3))
     found = decide(PointCloud(points))
     assert found.support == "shell"
     assert "no interior to speak of" in found.reason
+
+
+def test_a_field_that_hardly_jumps_tells_no_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sides, "TWO_SIDED", 0.0)
+    found = decide(PointCloud(np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 3))))
+    assert found.support == "shell"
+    assert re.search(r"but jumps by -?0\.0\d only: no interior to speak of$", found.reason)
+
+
+def test_few_points_of_thin_plates_are_a_solid() -> None:
+    """A table of 500 points, its top and legs thinner than their spacing."""
+    parts = [trimesh.creation.box((1.6, 1.0, 0.05))]
+    for x, y in ((0.7, 0.4), (-0.7, 0.4), (0.7, -0.4), (-0.7, -0.4)):
+        leg = trimesh.creation.box((0.06, 0.06, 0.9))
+        leg.apply_translation((x, y, -0.45))
+        parts.append(leg)
+    points = sampled(trimesh.util.concatenate(parts), 500)
+    assert decide(PointCloud(points)).support == "solid"
 
 
 def test_what_is_asked_for_is_done() -> None:
