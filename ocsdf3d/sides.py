@@ -159,16 +159,25 @@ def sides_by(whole: Winding, points: Floats, resolved: float, rng: np.random.Gen
     Parameters
     ----------
     whole : callable
-        (n, 3) → (n,), higher inside than outside: by its fall across the points they are oriented.
+        (n, 3) → (n,), above 0 inside: by its fall across the points they are oriented.
     points : (n, 3) float64 array
         Distinct, of the whole surface: densely where detail is wanted, sparsely elsewhere, so that it closes.
     resolved : float
-        Spacing of the points that `whole` was made of.
+        Spacing of the points that `whole` was made of. Farther than this from all points there is no detail:
+        what `whole` says there holds.
     rng : numpy.random.Generator
         Source of all randomness.
     """
     fields = turned_fields(points, np.full(len(points), STEP * resolved), whole)
-    return Sides("solid", "the field of the whole tells the sides", labelled(fields, rng))
+    near, tree = labelled(fields, rng), fields[0].tree
+
+    def inside(x: Floats) -> Floats:
+        value = near(x)
+        far = tree.query(x, workers=tree_workers())[0] > resolved
+        value[far] = whole(x[far]) > 0.0
+        return value
+
+    return Sides("solid", "the field of the whole tells the sides", inside)
 
 
 def welded(mesh: trimesh.Trimesh) -> trimesh.Trimesh:

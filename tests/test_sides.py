@@ -13,7 +13,7 @@ from ocsdf3d.cleaning import _moved
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.sampling import surface_points
-from ocsdf3d.sides import Sides, find_sides
+from ocsdf3d.sides import Sides, find_sides, sides_by
 
 
 def ball(n: int, seed: int = 0, radius: float = 1.0) -> np.ndarray:
@@ -229,3 +229,15 @@ def test_inputs_are_not_written_into() -> None:
     points = ball(300)
     points.setflags(write=False)
     decide(PointCloud(points))
+
+
+def test_far_from_all_points_the_whole_tells_the_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16 tiles of a camel one had voids deep inside, where the labels had no points to go by."""
+    monkeypatch.setattr(sides, "labelled", lambda fields, rng: lambda x: np.full(len(x), 0.25))
+    points, x = ball(2000), np.random.default_rng(1).uniform(-1.2, 1.2, (3000, 3))
+    radius, rng = np.linalg.norm(x, axis=1), np.random.default_rng(0)
+    inside = sides_by(lambda x: 1.0 - np.linalg.norm(x, axis=1), points, 0.2, rng).inside
+    assert inside is not None
+    far = np.abs(radius - 1.0) > 0.2
+    assert (inside(x[far]) == (radius[far] < 1.0)).all()
+    assert (inside(x[np.abs(radius - 1.0) < 0.1]) == 0.25).all()
