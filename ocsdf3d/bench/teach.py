@@ -2,13 +2,13 @@
 
     python -m ocsdf3d.bench.teach --out bench-results/teach
 
-Every lesson is a random solid (`random_solids.py`) and 300 to 3,000 points of its surface: half of the time
+Every lesson is a random solid (`random_solids.py`) and 500 to 3,000 points of its surface: half of the time
 evenly spread, else up to a hundred times as dense here as there; three times in seven with noise of 0.5, 1 or
-2 % of half the longest side, which is smoothed away more often than not where it is seen; one time in five
-with 5 % outliers, as far as `frame.inliers` leaves them. No shape of the data folder is ever taught, so the
-closed shapes tell how well the lessons carry over: the table gives the IoU of the labels of 20,000 uniform
-points, found from 2,048 bare samples by the winding field, by `sharpened` and by `labelled`. The weights are
-written to the folder; copied over `ocsdf3d/tetrahedra.safetensors` they become the package's.
+2 % of half the longest side; one time in five with 5 % outliers, as far as `frame.inliers` leaves them. No
+shape of the data folder is ever taught, so the closed shapes tell how well the
+lessons carry over: the table gives the IoU of the labels of 20,000 uniform points, found from 2,048 bare
+samples by the winding field, by `sharpened` and by `labelled`. The weights are written to the folder; copied
+over `ocsdf3d/tetrahedra.safetensors` they become the package's.
 
 With `--measure` nothing is taught, and the table is of the weights in the package.
 """
@@ -31,14 +31,12 @@ from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, say
 from ocsdf3d.bench.protocols.solids import closed_shapes
 from ocsdf3d.bench.random_solids import random_solid
 from ocsdf3d.frame import inliers
-from ocsdf3d.noise import denoised, noise_seen
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.tetrahedra import Graph, SideNetwork, graph_of, inner_points, labelled, sharpened, triangulated
-from ocsdf3d.winding import SOLVED_POINTS, SUBSET, Winding, bare_fields, dense_fields, mesh_winding, outward
+from ocsdf3d.winding import SOLVED_POINTS, SUBSET, Winding, bare_fields, dense_fields, mesh_winding
 
-COUNTS = (300, 500, 1024, 2048, 2048, 3000)  # points of a lesson
+COUNTS = (500, 1024, 2048, 2048, 2048, 3000)  # points of a lesson
 NOISES = (0.0, 0.0, 0.0, 0.0, 0.005, 0.01, 0.02)
-SMOOTHED = 0.6  # how often noise that is seen is smoothed away: sides are asked before and after
 STRAY, STRAYS = 0.2, 0.05  # how often outliers, and how many
 WARM = 0.05  # share of the steps in which the rate rises
 READINGS = 8  # labelled points of a tetrahedron
@@ -70,10 +68,6 @@ def lesson(seed: tuple[int, int]) -> Lesson | None:
         unit = np.concatenate([unit, rng.uniform(-half, half, (int(STRAYS * count), 3))])
         unit = unit[inliers(unit)]
     fields = bare_fields(unit)
-    level = noise_seen(unit, rng) if noise and rng.random() < SMOOTHED else 0.0
-    if level:  # as `sided` does, but turned by the field alone: no lesson depends on an earlier network
-        unit = denoised(unit, level, outward(unit, fields[0]))
-        fields = bare_fields(unit)
     mesh = triangulated(unit, fields[0].spacing, rng)
     graph = graph_of(fields, mesh, rng)
     x = inner_points(unit, mesh.simplices, READINGS, rng)
