@@ -1,7 +1,7 @@
 """Small rivals that are trained on the same samples with the same sides: what else could be done with them.
 
-Each recipe trains for a budget of wall time, and its field is meshed as ours is. The sides come from
-`ocsdf3d.sides.find_sides` as `pipeline.fit` asks it, with the same seed, so a recipe and ours learn the same
+Each recipe trains for a budget of wall time, and its field is meshed as ours is. Points and sides come from
+`ocsdf3d.cleaning.sided` as `pipeline.fit` asks it, with the same seed, so a recipe and ours learn the same
 inside; what differs is the network, the loss, where its points lie, and the optimiser.
 
 - `paper`: our preset `paper`, stopped at the budget (`methods.py` calls `pipeline.fit` for it).
