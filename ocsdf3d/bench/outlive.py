@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ocsdf3d import checkpoint, io
 from ocsdf3d.bench import circumstances, markdown, replaced, say
@@ -69,9 +70,18 @@ def make_shapes(folder: Path, count: int, seed: int) -> None:
     for number in range(count):
         path = folder / f"solid{number:03}.npy"
         if not path.exists():
-            rng = np.random.default_rng([seed, number])
+            points = _points(np.random.default_rng([seed, number]))
             with replaced(path) as temporary, temporary.open("wb") as file:
-                np.save(file, random_solid(rng).surface(POINTS, rng))
+                np.save(file, points)
+
+
+def _points(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return samples of the first random solid that has a surface: of some, everything is taken away."""
+    while True:
+        try:
+            return random_solid(rng).surface(POINTS, rng)
+        except ValueError:
+            continue
 
 
 def batch_once(source: str, out: str, workers: str, preset: Preset = SMALL) -> None:
