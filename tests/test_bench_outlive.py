@@ -30,6 +30,23 @@ def test_shapes_are_made_once_from_the_seed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "again" / "solid000.npy"), first)
 
 
+def test_a_solid_without_surface_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    solid, drawn = outlive.random_solid, []
+
+    class Nothing:
+        def surface(self, n: int, rng: np.random.Generator) -> np.ndarray:
+            raise ValueError("fewer than 512 samples lie on the surface of the whole.")
+
+    def first_nothing(rng: np.random.Generator) -> Any:
+        drawn.append(rng)
+        return Nothing() if len(drawn) == 1 else solid(rng)
+
+    monkeypatch.setattr(outlive, "random_solid", first_nothing)
+    outlive.make_shapes(tmp_path, 1, seed=0)
+    assert len(drawn) == 2
+    assert np.load(tmp_path / "solid000.npy").shape == (outlive.POINTS, 3)
+
+
 def test_torn_files_are_seen(tmp_path: Path, born: Callable[..., SDF]) -> None:
     field = born(0)
     kept, saved, mesh = (tmp_path / name for name in ("kept.safetensors", "field.safetensors", "mesh.ply"))
