@@ -18,6 +18,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -431,7 +432,7 @@ def ball_points(sphere: trimesh.Trimesh, monkeypatch: pytest.MonkeyPatch) -> np.
 def test_recipes_have_the_sides_of_fit(
     sphere: trimesh.Trimesh, count: int, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ocsdf3d import pipeline, sides
+    from ocsdf3d import cleaning, pipeline
 
     ball_points = solids.sample_surface(sphere, count, noise=noise, seed=0)
     seen = {}
@@ -439,17 +440,21 @@ def test_recipes_have_the_sides_of_fit(
     class Seen(Exception):
         pass
 
-    def find(*arguments: object) -> sides.Sides:
-        seen["sides"] = sides.find_sides(*arguments)  # type: ignore[arg-type]
+    def find(*arguments: Any, **options: Any) -> cleaning.Sided:
+        seen["clean"] = cleaning.sided(*arguments, **options)
         raise Seen
 
-    monkeypatch.setattr(pipeline, "find_sides", find)
+    monkeypatch.setattr(pipeline, "sided", find)
     with pytest.raises(Seen):
         pipeline.fit(ball_points, preset="fast", seed=4, device="cpu")
     material = Material.of(ball_points, "auto", 4)
     x = np.random.default_rng(0).uniform(-1, 1, (2000, 3))
-    assert material.support == seen["sides"].support == "solid"
-    assert np.array_equal(material.inside(x), seen["sides"].inside(x))
+    clean = seen["clean"]
+    assert material.support == clean.sides.support == "solid"
+    assert (clean.noise > 0.0) == (noise > 0.0)
+    assert np.array_equal(material.unit, clean.frame.to_unit(clean.points))
+    assert material.inside is not None
+    assert np.array_equal(material.inside(x), clean.sides.inside(x))
 
 
 def test_a_recipe_learns_within_its_budget_and_the_clock_stands_while_it_is_watched(
