@@ -29,12 +29,12 @@ ENVIRONMENT = {  # of worker processes, before their libraries load: one core ea
     "OPENBLAS_NUM_THREADS": "1",
     "IGL_NUM_THREADS": "1",
     "LP_NUM_THREADS": "0",  # Mesa draws in the caller's thread
-    # In Dask's threads glibc hands freed memory back at every turn and asks for it anew: a small shape took
-    # 2.09 s on each of two workers, 1.61 s since they may keep 256 MB.
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
     "DASK_LOGGING__DISTRIBUTED": "critical",  # what a lost worker means is said once, by us
 }
+
+# Read by glibc as a process starts. Dask's own setting, 64 kB, hands freed memory back at every turn and asks
+# for it anew: a small shape took 2.09 s on each of two workers, 1.61 s when they may keep 256 MB.
+BEFORE_SPAWNING = {"MALLOC_MMAP_THRESHOLD_": 32 * 2**20, "MALLOC_TRIM_THRESHOLD_": 256 * 2**20}
 
 
 class Back(NamedTuple):
@@ -192,7 +192,12 @@ def _client(workers: int, scheduler: str | None) -> Iterator[tuple[Any, Callable
                 ) from error
             yield client, lambda: None  # its workers are the user's
             return
-        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": LIVES - 1}))
+        theirs = dask.config.get("distributed.nanny.pre-spawn-environ")
+        settings = {
+            "distributed.scheduler.allowed-failures": LIVES - 1,
+            "distributed.nanny.pre-spawn-environ": {**theirs, **BEFORE_SPAWNING},
+        }
+        stack.enter_context(dask.config.set(settings))
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
