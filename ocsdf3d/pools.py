@@ -150,7 +150,12 @@ def known_of(
     if not len(x):
         x, signed = unit, np.full(len(unit), height)
     every = np.arange(len(unit))
-    groups = neighbours_of_sheet(unit, every, normals, tree, SCATTERED)[1] if noisy else every[:, None]
+    groups = every[:, None]
+    if noisy:  # in pieces: of 400,000 points the normals of all neighbours at once would take 0.4 GB
+        pieces = np.array_split(every, max(1, len(unit) // 10_000))
+        groups = np.concatenate(
+            [neighbours_of_sheet(unit, piece, normals, tree, SCATTERED)[1] for piece in pieces]
+        )
 
     def tensor(array: Floats) -> torch.Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=device)
