@@ -1,17 +1,26 @@
-"""The least of many cones |x − c| − r, exactly and fast: a tree of cones, asked for neighbours together.
+"""The least of many cones |x − c| − r, exactly and fast: cells that know which cones can be least in them.
 
-Each cone has slope 1. Let points lie within ρ of a centre: a cone that is more than 2 ρ above the least there
-is the least at none of them. So points are sorted into cells, the tree gives each cell the cones that can be
-least in it, and each point asks those. The result is that of asking every cone, bit for bit, whatever points
-are asked together; without the tree 20,000 of them cost more than the network.
+Each cone has slope 1. In a cell whose corners lie within ρ of its middle, a cone that is more than 2 ρ above
+the least at the middle is the least nowhere. Nor is one that is more than ρ |u − v| + ρ²/2(d − ρ) above,
+where u and v are the ways to the middle from its own apex and from the least one's, which is d away: cones
+are convex, and in the cell the least one's slope turns by at most ρ/(d − ρ). So space is cut into cubes, cubes
+into halves, down to `cell`; a cube gets those of its parent's cones that can be least in it, when it is first
+asked, and keeps them. A point asks the cones of its cube. The result is that of asking every cone, bit for
+bit, whatever points are asked together or were asked before.
+
+Against a tree over the cones that every call descended, camel of 20,000 points, 40,000 spheres, one core:
+mesh of 200 nodes 12.9 → 9.1 s, another one of the same field 12.7 → 3.0 s, of 400 nodes 33.6 → 14.7 s.
 
 References
 ----------
 Aurenhammer, Power Diagrams: Properties, Algorithms and Applications, SIAM Journal on Computing 16(1), 1987
-(additive weights). Karras, Maximizing Parallelism in the Construction of BVHs, HPG 2012 (Morton order).
+(additive weights).
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -21,11 +30,10 @@ __all__ = ["Cones"]
 
 Floats = NDArray[np.float64]
 
-BRANCHES = 8
-TOP = 64  # nodes that every cell is compared with, at most
-BITS = 10  # of a coordinate in Morton order
-CELLS = 4096  # looked up at once: 100 MB
-TOGETHER = 2_000_000  # cones asked at once
+BITS = 20  # of a cube's place along an axis, beside its sign; points beyond ask every cone
+TOGETHER = 1_000_000  # cones asked at once: 50 MB
+POINTS = 32_768  # looked up at once
+KEPT = 16_000_000  # cones that the cubes of one level keep, before all levels forget
 SLACK = 1e-9  # of the size of everything: what rounding may hide from the sieve
 
 
@@ -35,28 +43,24 @@ class Cones:
     Parameters
     ----------
     spheres : (m, 4) float64 array
-        Centres and radii, m ≥ 1.
+        Centres and radii; without any the least is infinite.
     cell : float
-        Side of the cells into which points are sorted; some spacings of the centres.
+        Side of the smallest cubes; some spacings of the centres.
     device : torch.device
         Where points are asked.
     """
 
     def __init__(self, spheres: Floats, cell: float, device: torch.device) -> None:
-        every = torch.as_tensor(spheres[_morton(spheres[:, :3])], dtype=torch.float64)
-        self.cell, self.spheres = cell, every.to(device)
-        self.slack = SLACK * float(every.abs().max())
-        center, reach, least = every[:, :3], every[:, 3], -every[:, 3]
-        levels = []
-        while len(center) > TOP:
-            # Nodes of a level hold 8 neighbours of the level below; the last may be filled up with its last.
-            index = torch.arange(-(-len(center) // BRANCHES) * BRANCHES).clamp(max=len(center) - 1)
-            below, extent, low = (t[index].unflatten(0, (-1, BRANCHES)) for t in (center, reach, least))
-            center = below.mean(dim=1)
-            apart = (below - center[:, None]).norm(dim=2)
-            reach, least = (apart + extent).amax(dim=1), (apart + low).amin(dim=1)
-            levels.append((center.to(device), reach.to(device), least.to(device)))
-        self.levels = levels[::-1]  # (centre, largest |c − centre| + r, least |c − centre| − r) of nodes
+        self.spheres = torch.as_tensor(spheres, dtype=torch.float64).to(device)
+        self.columns = self.spheres.T.contiguous().unbind()
+        self.slack = SLACK * float(np.abs(spheres).max(initial=cell))
+        whole = float(np.ptp(spheres[:, :3], axis=0).max(initial=cell)) if len(spheres) else cell
+        depth = min(BITS, math.ceil(math.log2(whole / cell)))
+        every = torch.arange(len(spheres), device=device)
+        self.levels: list[_Level] = []
+        for k in range(depth + 1):
+            above = self.levels[-1] if k else None
+            self.levels.append(_Level(self, cell * 2.0 ** (depth - k), above, every))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the least, (n,), at points, (n, 3) float64 on the device."""
@@ -64,97 +68,166 @@ class Cones:
 
     def nearest(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the least, (n,), and the centre of a cone that has it, (n, 3)."""
+        if not len(self.spheres):
+            return self._asked(x, None), torch.zeros_like(x)
         which = torch.empty(len(x), dtype=torch.int64, device=x.device)
         return self._asked(x, which), self.spheres[which, :3]
 
+    def cost(self, x: torch.Tensor, row: torch.Tensor, cone: torch.Tensor) -> torch.Tensor:
+        """Return |x − c| − r of the points `row` of x, (3, n), and as many cones."""
+        *center, radius = (column[cone] for column in self.columns)
+        square = torch.zeros_like(radius)
+        for axis, c in enumerate(center):
+            c.neg_().add_(x[axis][row])
+            square.addcmul_(c, c)
+        return square.sqrt_().sub_(radius)
+
     def _asked(self, x: torch.Tensor, which: torch.Tensor | None) -> torch.Tensor:
         """Return the least, (n,), and write to `which`, (n,), what cones have it."""
-        value = x.new_empty(len(x))
-        if not len(x):
+        value = x.new_full((len(x),), math.inf)
+        if not len(self.spheres):
             return value
-        _, cell = torch.unique(torch.floor(x / self.cell), dim=0, return_inverse=True)
-        order = torch.argsort(cell, stable=True)
-        counts = torch.bincount(cell)
-        ends = torch.cumsum(counts, dim=0)
-        for first in range(0, len(counts), CELLS):
-            n = counts[first : first + CELLS]
-            begin = int(ends[first - 1]) if first else 0
-            points = order[begin : begin + int(n.sum())]
-            self._ask(x[points], n, points, value, which)
+        cubes = self.levels[-1]
+        within = (x.abs() < cubes.reach).all(dim=1)
+        for some, level in ((within, cubes), (~within, None)):
+            to = torch.nonzero(some)[:, 0]
+            for part in to.split(POINTS):
+                starts, lengths, cones = self._lists(x[part], level)
+                self._ask(x, part, starts, lengths, cones, value, which)
         return value
+
+    def _lists(
+        self, x: torch.Tensor, level: _Level | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return where the cones of each point begin, how many they are, and the cones themselves."""
+        if level is None:
+            every = torch.arange(len(self.spheres), device=x.device)
+            none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+            return none, none + len(every), every
+        key, own = torch.unique(_key(torch.floor(x / level.side)), return_inverse=True)
+        starts, lengths = level.of(key)
+        return starts[own], lengths[own], level.cones
 
     def _ask(
         self,
         x: torch.Tensor,
-        counts: torch.Tensor,
-        to: torch.Tensor,
+        part: torch.Tensor,
+        starts: torch.Tensor,
+        lengths: torch.Tensor,
+        cones: torch.Tensor,
         value: torch.Tensor,
         which: torch.Tensor | None,
     ) -> None:
-        """Write what points x of cells, `counts` each in turn, find to the places `to` of the answer."""
-        own = _repeated(counts)
-        middle = x.new_zeros((len(counts), 3)).index_add_(0, own, x) / counts[:, None]
-        radius = x.new_zeros(len(counts)).scatter_reduce(0, own, (x - middle[own]).norm(dim=1), "amax")
-        lengths, cones = self._lists(middle, radius)
-        starts = torch.cumsum(lengths, dim=0) - lengths
-        asked = lengths[own]
-        total = torch.cumsum(asked, dim=0)
-        first = 0
-        while first < len(x):
-            before = int(total[first - 1]) if first else 0
-            last = max(first + 1, int(torch.searchsorted(total, before + TOGETHER, right=True)))
-            n = asked[first:last]
-            row = _repeated(n)
-            rank = torch.arange(len(row), device=x.device) - (torch.cumsum(n, dim=0) - n)[row]
-            cone = cones[starts[own[first:last]][row] + rank]
-            cost = self._cost(x[first:last][row], cone)
-            least = torch.segment_reduce(cost, "min", lengths=n)
-            value[to[first:last]] = least
+        """Write what the points `part` of x find to their places."""
+        for some, row, cone in _expanded(starts, lengths, cones):
+            to = part[some]
+            cost = self.cost(x[to].T.contiguous(), row, cone)
+            least = torch.segment_reduce(cost, "min", lengths=lengths[some])
+            value[to] = least
             if which is not None:
                 hit = torch.nonzero(cost == least[row])[:, 0]
-                none = torch.full_like(n, len(self.spheres))
-                which[to[first:last]] = none.scatter_reduce(0, row[hit], cone[hit], "amin")
-            first = last
-
-    def _cost(self, x: torch.Tensor, cone: torch.Tensor) -> torch.Tensor:
-        sphere = self.spheres[cone]
-        return (x - sphere[:, :3]).square().sum(dim=1).sqrt() - sphere[:, 3]
-
-    def _lists(self, middle: torch.Tensor, radius: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return how many cones can be least within `radius` of each `middle`, and which, one list by one."""
-        cells, every = len(middle), len(self.spheres)
-        top = len(self.levels[0][0]) if self.levels else every
-        cell = torch.arange(cells, device=middle.device).repeat_interleave(top)
-        node = torch.arange(top, device=middle.device).repeat(cells)
-        slack = 2.0 * radius + self.slack
-        sizes = [*(len(level[0]) for level in self.levels), every][1:]
-        for (center, reach, low), size in zip(self.levels, sizes, strict=True):
-            apart = (middle[cell] - center[node]).norm(dim=1)
-            best = torch.segment_reduce(
-                apart + low[node], "min", lengths=torch.bincount(cell, minlength=cells)
-            )
-            kept = apart - reach[node] <= (best + slack)[cell]
-            cell, node = cell[kept].repeat_interleave(BRANCHES), node[kept]
-            node = (node[:, None] * BRANCHES + torch.arange(BRANCHES, device=node.device)).reshape(-1)
-            real = node < size
-            cell, node = cell[real], node[real]
-        cost = self._cost(middle[cell], node)
-        best = torch.segment_reduce(cost, "min", lengths=torch.bincount(cell, minlength=cells))
-        kept = cost <= (best + slack)[cell]
-        return torch.bincount(cell[kept], minlength=cells), node[kept]
+                none = torch.full_like(to, len(self.spheres))
+                which[to] = none.scatter_reduce(0, row[hit], cone[hit], "amin")
 
 
-def _repeated(counts: torch.Tensor) -> torch.Tensor:
-    """Return 0 … n − 1, each as often as `counts` says."""
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+class _Level:
+    """Cubes of one size that were asked, and the cones that can be least in each."""
+
+    def __init__(self, of: Cones, side: float, above: _Level | None, every: torch.Tensor) -> None:
+        self.all, self.side, self.above, self.every = of, side, above, every
+        self.reach = side * 2**BITS
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        none = self.every[:0]
+        self.keys, self.starts, self.lengths, self.cones = none, none, none, none
+
+    def of(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return where in `cones` those of cubes, (n,) sorted and distinct, begin, and how many they are."""
+        at = torch.searchsorted(self.keys, keys)
+        known = torch.zeros_like(keys, dtype=torch.bool)
+        inside = at < len(self.keys)
+        known[inside] = self.keys[at[inside]] == keys[inside]
+        if not bool(known.all()):
+            if len(self.cones) > KEPT:
+                self.forget()
+                known[:] = False
+            self._learn(keys[~known])
+            at = torch.searchsorted(self.keys, keys)
+        return self.starts[at], self.lengths[at]
+
+    def _learn(self, keys: torch.Tensor) -> None:
+        """Find the cones of cubes that are not known yet."""
+        place = _place(keys)
+        middle = (place + 0.5) * self.side
+        if self.above is None:
+            starts = torch.zeros_like(keys)
+            lengths, cones = starts + len(self.every), self.every
+        else:
+            parent, own = torch.unique(_key(torch.floor(place / 2)), return_inverse=True)
+            starts, lengths = (found[own] for found in self.above.of(parent))
+            cones = self.above.cones
+        radius = 0.5 * math.sqrt(3.0) * self.side
+        kept, counts = [self.cones], []
+        for some, row, cone in _expanded(starts, lengths, cones):
+            at = middle[some]
+            cost = self.all.cost(at.T.contiguous(), row, cone)
+            best = torch.segment_reduce(cost, "min", lengths=lengths[some])
+            above = cost - best[row]
+            near = torch.nonzero(above <= 2.0 * radius + self.all.slack)[:, 0]
+            row, cone, above = row[near], cone[near], above[near]
+            least = torch.empty_like(best, dtype=torch.int64)
+            least[row[above == 0.0]] = cone[above == 0.0]
+            near = above <= self._spread(at, least, row, cone, radius) + self.all.slack
+            kept.append(cone[near])
+            counts.append(torch.bincount(row[near], minlength=len(best)))
+        count = torch.cat(counts)
+        begin = len(self.cones) + torch.cumsum(count, dim=0) - count
+        self.cones = torch.cat(kept)
+        order = torch.argsort(torch.cat([self.keys, keys]))
+        self.keys = torch.cat([self.keys, keys])[order]
+        self.starts = torch.cat([self.starts, begin])[order]
+        self.lengths = torch.cat([self.lengths, count])[order]
+
+    def _spread(
+        self, middle: torch.Tensor, least: torch.Tensor, row: torch.Tensor, cone: torch.Tensor, radius: float
+    ) -> torch.Tensor:
+        """Return how far above the least a cone may be at the middle to be least within `radius`, (k,)."""
+        apex = self.all.spheres[:, :3]
+        way = middle - apex[least]
+        distance = way.norm(dim=1, keepdim=True)
+        curved = 0.5 * radius**2 / (distance[:, 0] - radius)
+        curved[distance[:, 0] <= radius] = math.inf
+        way /= distance.clamp_min(1e-300)
+        other = torch.nn.functional.normalize(middle[row] - apex[cone], eps=1e-300)
+        return radius * (other - way[row]).norm(dim=1) + curved[row]
 
 
-def _morton(points: Floats) -> NDArray[np.int64]:
-    """Return an order of points, (n,), in which neighbours are mostly near."""
-    lower, size = points.min(axis=0), max(float(np.ptp(points, axis=0).max()), 1e-300)
-    place = ((points - lower) / size * (2**BITS - 1)).astype(np.int64)
-    code = np.zeros(len(points), np.int64)
-    for bit in range(BITS):
-        for axis in range(3):
-            code |= ((place[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return np.argsort(code, kind="stable")
+def _expanded(
+    starts: torch.Tensor, lengths: torch.Tensor, cones: torch.Tensor
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yield rows a few at a time, and for every cone of every one which of these it is of, and the cone."""
+    total = torch.cumsum(lengths, dim=0)
+    first = 0
+    while first < len(starts):
+        before = int(total[first - 1]) if first else 0
+        last = max(first + 1, int(torch.searchsorted(total, before + TOGETHER, right=True)))
+        n = lengths[first:last]
+        row = torch.repeat_interleave(torch.arange(len(n), device=n.device), n)
+        at = starts[first:last] - (torch.cumsum(n, dim=0) - n)
+        yield slice(first, last), row, cones[at[row] + torch.arange(len(row), device=n.device)]
+        first = last
+
+
+def _key(place: torch.Tensor) -> torch.Tensor:
+    """Return one number for each place of whole coordinates, (n, 3), each less than 2^`BITS` in size."""
+    x, y, z = (place.to(torch.int64) + 2**BITS).unbind(dim=1)
+    return (x << (2 * (BITS + 1))) | (y << (BITS + 1)) | z
+
+
+def _place(key: torch.Tensor) -> torch.Tensor:
+    """Return the places, (n, 3) float64, that `_key` was given."""
+    mask = 2 ** (BITS + 1) - 1
+    parts = (key >> (2 * (BITS + 1)), (key >> (BITS + 1)) & mask, key & mask)
+    return torch.stack(parts, dim=1).to(torch.float64) - 2**BITS

@@ -62,7 +62,7 @@ class Spheres:
     Attributes
     ----------
     inside, outside : (m, 4) float64 arrays
-        Centres and radii [unit frame]; at least one each.
+        Centres and radii [unit frame]; at least one in all.
     cell : float
         Side of the cells in which they are looked up; changes the time it takes, not the values [unit frame].
     """
@@ -75,10 +75,12 @@ class Spheres:
     def __post_init__(self) -> None:
         for name in ("inside", "outside"):
             spheres = getattr(self, name)
-            if spheres.ndim != 2 or spheres.shape[1] != 4 or not len(spheres):
-                raise ValueError(f"`{name}` must be (m, 4) with m ≥ 1; got {spheres.shape}.")
-            if not np.isfinite(spheres).all() or spheres[:, 3].min() < 0.0:
+            if spheres.ndim != 2 or spheres.shape[1] != 4:
+                raise ValueError(f"`{name}` must be (m, 4); got {spheres.shape}.")
+            if not np.isfinite(spheres).all() or (spheres[:, 3] < 0.0).any():
                 raise ValueError(f"`{name}` must be finite, and radii not negative.")
+        if not len(self.inside) + len(self.outside):
+            raise ValueError("`inside` or `outside` must have a sphere; both are empty.")
         if not 0.0 < self.cell < np.inf:
             raise ValueError(f"`cell` must be positive and finite; got {self.cell}.")
 

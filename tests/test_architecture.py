@@ -47,6 +47,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "sampling",
         ("planes", "noise"),
         ("winding", "tetrahedra", ["sides", "spheres"]),
+        "inscribed",
         ("sparse", "grid", "completeness"),
         "complement",
         "volumes",

@@ -1,4 +1,4 @@
-"""The tree of cones against asking every cone."""
+"""The cells of cones against asking every cone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ocsdf3d import cones as module
 from ocsdf3d.cones import Cones
 
 CPU = torch.device("cpu")
@@ -50,8 +51,33 @@ def test_a_value_does_not_depend_on_its_neighbours() -> None:
     cones, x = Cones(spheres(3000), 0.1, CPU), everywhere()
     whole = cones(x)
     assert torch.equal(torch.cat([cones(part) for part in x.split(7)]), whole)
+    assert torch.equal(cones(x), whole)  # from what the cells keep
     shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     assert torch.equal(cones(x[shuffled]), whole[shuffled])
+
+
+def test_cells_that_forget_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    every, x = spheres(3000), everywhere()
+    whole = Cones(every, 0.05, CPU)(x)
+    monkeypatch.setattr(module, "KEPT", 100)
+    monkeypatch.setattr(module, "TOGETHER", 500)
+    few = Cones(every, 0.05, CPU)
+    assert torch.equal(torch.cat([few(part) for part in x.split(50)]), whole)
+    assert len(few.levels[-1].keys) < len(x)  # they did
+
+
+def test_cells_hold_few_of_the_cones() -> None:
+    cones, x = Cones(spheres(5000), 0.05, CPU), everywhere()
+    cones(x)
+    assert float(cones.levels[-1].lengths.double().mean()) < 500
+
+
+def test_points_too_far_for_cells_ask_every_cone() -> None:
+    every = spheres(300)
+    x = torch.tensor([[1e9, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, -1e12, 3.0]], dtype=torch.float64)
+    value = Cones(every, 0.01, CPU)(x)
+    cost = np.linalg.norm(x.numpy()[:, None] - every[None, :, :3], axis=2) - every[None, :, 3]
+    assert value.numpy() == pytest.approx(cost.min(axis=1), rel=1e-14, abs=1e-14)
 
 
 def test_no_points_are_no_values() -> None:
@@ -59,3 +85,9 @@ def test_no_points_are_no_values() -> None:
     value, center = Cones(spheres(5), 0.1, CPU).nearest(none)
     assert value.shape == (0,)
     assert center.shape == (0, 3)
+
+
+def test_no_cones_are_infinitely_far() -> None:
+    value, center = Cones(np.zeros((0, 4)), 0.1, CPU).nearest(everywhere())
+    assert torch.isinf(value).all()
+    assert center.shape == (len(value), 3)
