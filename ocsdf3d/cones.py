@@ -3,7 +3,7 @@
 Each cone has slope 1. In a cell whose corners lie within ρ of its middle, a cone that is more than 2 ρ above
 the least at the middle is the least nowhere. Nor is one that is more than ρ |u − v| + ρ²/2(d − ρ) above,
 where u and v are the ways to the middle from its own apex and from the least one's, which is d away: cones
-are convex, and in the cell the least one's slope turns by at most ρ/(d − ρ). So space is cut into cubes, cubes
+are convex, and in the cell the least one's slope turns by at most ρ/(d − ρ). Space is cut into cubes, cubes
 into halves, down to `cell`; a cube gets those of its parent's cones that can be least in it, when it is first
 asked, and keeps them. A point asks the cones of its cube. The result is that of asking every cone, bit for
 bit, whatever points are asked together or were asked before.

@@ -29,6 +29,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from ocsdf3d.cores import tree_workers
 
@@ -110,28 +111,23 @@ def _balls(seeds: Floats, tolerance: Floats, tree: cKDTree) -> Floats:
     order = order[distance[order] > np.where(tolerance[order] > 0.0, LEAST, MARGIN)]
     seeds, distance, foot = seeds[order], distance[order], tree.data[foot[order]]
     wanted = distance - MARGIN - tolerance[order]
-    reached = np.full(len(seeds), -np.inf)
-    found = [np.zeros((0, 4))]
+    balls = np.zeros((0, 4))
     for first in range(0, len(seeds), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        lacking = first + np.flatnonzero(reached[part] < wanted[part])
-        if len(lacking) == 0:
-            continue
-        balls = _largest(foot[lacking], seeds[lacking], distance[lacking], tree)
+        part = np.arange(first, min(first + TOGETHER, len(seeds)))
+        lacking = part[_reach(balls, seeds[part]).max(axis=1, initial=-np.inf) < wanted[part]]
+        found = _largest(foot[lacking], seeds[lacking], distance[lacking], tree)
+        reach = _reach(found, seeds[lacking])
         kept: list[int] = []
         for k, seed in enumerate(lacking):
-            if _reach(balls[kept], seeds[seed][None])[0] < wanted[seed]:
+            if reach[k, kept].max(initial=-np.inf) < wanted[seed]:
                 kept.append(k)
-        found.append(balls[kept])
-        rest = slice(first + TOGETHER, None)
-        reached[rest] = np.maximum(reached[rest], _reach(balls[kept], seeds[rest]))
-    return np.concatenate(found)
+        balls = np.concatenate([balls, found[kept]])
+    return balls
 
 
 def _reach(balls: Floats, x: Floats) -> Floats:
-    """Return the largest r − |x − c| at x, (n,)."""
-    away = np.linalg.norm(x[:, None] - balls[None, :, :3], axis=2)
-    return (balls[:, 3] - away).max(axis=1, initial=-np.inf)
+    """Return r − |x − c| of every ball at every x, (n, k)."""
+    return balls[:, 3] - cdist(x, balls[:, :3])
 
 
 def _largest(foot: Floats, seeds: Floats, distance: Floats, tree: cKDTree) -> Floats:

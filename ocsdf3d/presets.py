@@ -83,8 +83,9 @@ def _presets() -> dict[str, Preset]:
         margin_start=0.02,
         lam=1000.0,
         lam_start=100.0,
-        touch=1.0,
-        away=0.2,
+        touch=2.0,
+        away=0.1,
+        rate=0.045,
         refresh=200,
     )
     # Negatives walk to {f = −m}, 2 m from the samples, and no further: between these lies the surface too.
@@ -129,7 +130,7 @@ def _presets() -> dict[str, Preset]:
             replace(shell, steps=400, batch=512, warm=100),
         ),
         "default": Preset(
-            network, solid, shell, dense=replace(solid, batch=512, anchors=1536, lam=300.0, away=0.1)
+            network, solid, shell, dense=replace(solid, batch=512, anchors=1536, lam=300.0)
         ),
         "best": Preset(
             NetworkConfig(inputs=3, width=192, depth=12),

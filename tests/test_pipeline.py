@@ -143,7 +143,8 @@ def test_margin_lam_and_level_act(tiny: str) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (500, 3))
     for other in (margin, lam):
         assert np.abs(other(x) - plain(x)).max() > 1e-3
-    # The level moves φ by the same amount everywhere; the frame's scale turns it into world units.
+    # The level moves φ of the network by the same amount everywhere; the frame's scale makes it world units.
+    plain, level = (dataclasses.replace(field, spheres=None) for field in (plain, level))
     assert level(x) - plain(x) == pytest.approx(np.full(500, 0.1 * plain.frame.scale), abs=1e-12)
 
 
