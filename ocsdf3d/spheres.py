@@ -9,7 +9,7 @@ have slope 1 whatever the spheres are, and both are 0 on the samples that they t
 
 keeps the bound, passes through the samples, and between them, where lo and hi leave a gap of a fraction of
 the spacing, is φ. Nothing about the spheres has to be believed for the certificate, and sparse grid, tracing
-and all else work as before. Where φ has no detail, far away, the median is seldom anything but φ.
+and all else work as before. Far away, where these have nothing to say, larger balls do (`inscribed`).
 
 The field itself says which spheres are inside. They are shrunk towards their sample until they are `CAP`
 spacings large: a sphere on the wrong side then does little harm, and where one is asked few others matter.
@@ -20,8 +20,8 @@ camel of 20,000 1.154 → 1.092 and 0.985 → 0.992; rocker arm of 20,000 1.047 
 1.026 → 1.016, fertility of 100,000 1.024 → 1.008 and 0.993 → 0.996. To a camel of 2,048 they bring nothing
 (1.383 → 1.389). `CAP` of 2, 3, 4 and 6, camel: 1.093, 1.088, 1.092, 1.095; without a limit, in a trial,
 2.31, for a sphere on the wrong side is then everywhere. Sides from the labels of tetrahedra instead of from
-the field, no limit: 1.065, but with pieces that are not there. The price: the grid takes 10 to 20 times as
-long.
+the field, no limit: 1.065, but with pieces that are not there. The price: the grid takes up to 10 times as
+long, less the second time (`cones`).
 
 References
 ----------
