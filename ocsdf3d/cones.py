@@ -20,6 +20,7 @@ Aurenhammer, Power Diagrams: Properties, Algorithms and Applications, SIAM Journ
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,8 +34,9 @@ Floats = NDArray[np.float64]
 BITS = 20  # of a cube's place along an axis, beside its sign; points beyond ask every cone
 TOGETHER = 1_000_000  # cones asked at once: 50 MB
 POINTS = 32_768  # looked up at once
-KEPT = 16_000_000  # cones that the cubes of one level keep, before all levels forget
+KEPT = 8_000_000  # cones that the cubes of one level keep, before all levels forget
 SLACK = 1e-9  # of the size of everything: what rounding may hide from the sieve
+_ASKING = threading.Lock()  # of all cones: a lock of each could not be pickled with it
 
 
 class Cones:
@@ -55,7 +57,7 @@ class Cones:
         self.columns = self.spheres.T.contiguous().unbind()
         self.slack = SLACK * float(np.abs(spheres).max(initial=cell))
         whole = float(np.ptp(spheres[:, :3], axis=0).max(initial=cell)) if len(spheres) else cell
-        depth = min(BITS, math.ceil(math.log2(whole / cell)))
+        depth = math.ceil(min(BITS, math.log2(whole / cell)))
         every = torch.arange(len(spheres), device=device)
         self.levels: list[_Level] = []
         for k in range(depth + 1):
@@ -92,7 +94,8 @@ class Cones:
         for some, level in ((within, cubes), (~within, None)):
             to = torch.nonzero(some)[:, 0]
             for part in to.split(POINTS):
-                starts, lengths, cones = self._lists(x[part], level)
+                with _ASKING:  # others may ask, from a viewer's threads, and cubes learn
+                    starts, lengths, cones = self._lists(x[part], level)
                 self._ask(x, part, starts, lengths, cones, value, which)
         return value
 

@@ -44,7 +44,7 @@ MARGIN = 0.003  # unit frame
 TOLERANCE = 0.012  # unit frame
 TOGETHER = 128  # seeds looked at at once
 ROUNDS = 40  # of shrinking, at most
-SPOKEN = 4
+SPOKEN = 4  # samples; fewer do not bound a volume
 CELL = 0.025  # unit frame: side of the cells in which balls are looked up, see `Spheres`
 LEAST = 0.03  # unit frame: smaller balls than the grid's cells bring nothing
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,18 @@ def test_cells_hold_few_of_the_cones() -> None:
     cones, x = Cones(spheres(5000), 0.05, CPU), everywhere()
     cones(x)
     assert float(cones.levels[-1].lengths.double().mean()) < 500
+
+
+def test_threads_ask_together() -> None:
+    every, x = spheres(3000), everywhere()
+    whole, shared = Cones(every, 0.05, CPU)(x), Cones(every, 0.05, CPU)
+    with ThreadPoolExecutor(8) as pool:
+        assert torch.equal(torch.cat(list(pool.map(shared, x.split(5)))), whole)
+
+
+def test_cells_of_no_size_to_speak_of() -> None:
+    every, x = spheres(50), everywhere()
+    assert torch.equal(Cones(every, 5e-324, CPU)(x), Cones(every, 0.1, CPU)(x))
 
 
 def test_points_too_far_for_cells_ask_every_cone() -> None:

@@ -32,7 +32,9 @@ def small(steps: int = 80) -> Preset:
     return dataclasses.replace(
         fast,
         network=NetworkConfig(inputs=3, width=32, depth=4),
-        solid=dataclasses.replace(fast.solid, steps=steps, batch=256, refresh=60),
+        solid=dataclasses.replace(
+            fast.solid, steps=steps, batch=256, refresh=60, rate=0.03, touch=1.0, away=0.2
+        ),
         pool=10_000,
     )
 
