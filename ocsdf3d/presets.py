@@ -91,8 +91,8 @@ def _presets() -> dict[str, Preset]:
         margin_start=0.02,
         lam=1000.0,
         lam_start=100.0,
-        touch=2.0,
-        away=0.1,
+        touch=1.4,
+        away=0.2,
         rate=0.045,
         refresh=200,
     )
@@ -137,7 +137,12 @@ def _presets() -> dict[str, Preset]:
             replace(solid, steps=600, batch=768, refresh=100),
             replace(shell, steps=400, batch=512, warm=100),
         ),
-        "default": Preset(network, solid, shell, dense=replace(solid, batch=512, anchors=1536, lam=300.0)),
+        "default": Preset(
+            network,
+            solid,
+            shell,
+            dense=replace(solid, batch=512, anchors=1536, lam=300.0, touch=2.0, away=0.1),
+        ),
         "best": Preset(
             NetworkConfig(inputs=3, width=192, depth=12),
             replace(solid, steps=12_000, batch=2048, anchors=1024),
