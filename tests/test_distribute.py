@@ -44,6 +44,7 @@ def small(steps: int = 40) -> Preset:
         network=NetworkConfig(inputs=3, width=16, depth=3),
         solid=dataclasses.replace(fast.solid, steps=steps, batch=128, refresh=20),
         pool=5_000,
+        spheres=False,
     )
 
 

@@ -36,6 +36,7 @@ def small(steps: int = 80) -> Preset:
             fast.solid, steps=steps, batch=256, refresh=60, rate=0.03, touch=1.0, away=0.2
         ),
         pool=10_000,
+        spheres=False,
     )
 
 

@@ -91,7 +91,7 @@ def small() -> None:
     fast = PRESETS["fast"]
     solid = dataclasses.replace(fast.solid, steps=60, batch=128, anchors=64, refresh=30)
     PRESETS["fast"] = dataclasses.replace(
-        fast, network=NetworkConfig(inputs=3, width=32, depth=3), solid=solid, pool=10_000
+        fast, network=NetworkConfig(inputs=3, width=32, depth=3), solid=solid, pool=10_000, spheres=False
     )
 
 

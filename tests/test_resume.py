@@ -37,7 +37,7 @@ def small(**changes: Any) -> Preset:
     fast = PRESETS["fast"]
     solid = dataclasses.replace(fast.solid, steps=120, batch=64, anchors=32, refresh=25, report=10, **changes)
     return dataclasses.replace(
-        fast, network=NetworkConfig(inputs=3, width=16, depth=3), solid=solid, pool=4_000
+        fast, network=NetworkConfig(inputs=3, width=16, depth=3), solid=solid, pool=4_000, spheres=False
     )
 
 
