@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 BITS = 20  # of a cube's place along an axis, beside its sign; points beyond ask every cone
 TOGETHER = 1_000_000  # cones asked at once: 50 MB
 POINTS = 32_768  # looked up at once
-KEPT = 8_000_000  # cones that the cubes of one level keep, before all levels forget
+KEPT = 8_000_000  # cones that the cubes of one level keep, before it forgets
 SLACK = 1e-9  # of the size of everything: what rounding may hide from the sieve
 _ASKING = threading.Lock()  # of all cones: a lock of each could not be pickled with it
 
@@ -58,11 +58,11 @@ class Cones:
         self.slack = SLACK * float(np.abs(spheres).max(initial=cell))
         whole = float(np.ptp(spheres[:, :3], axis=0).max(initial=cell)) if len(spheres) else cell
         depth = math.ceil(min(BITS, math.log2(whole / cell)))
-        every = torch.arange(len(spheres), device=device)
+        self.every = torch.arange(len(spheres), device=device)
         self.levels: list[_Level] = []
         for k in range(depth + 1):
             above = self.levels[-1] if k else None
-            self.levels.append(_Level(self, cell * 2.0 ** (depth - k), above, every))
+            self.levels.append(_Level(self, cell * 2.0 ** (depth - k), above))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the least, (n,), at points, (n, 3) float64 on the device."""
@@ -104,9 +104,8 @@ class Cones:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return where the cones of each point begin, how many they are, and the cones themselves."""
         if level is None:
-            every = torch.arange(len(self.spheres), device=x.device)
             none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-            return none, none + len(every), every
+            return none, none + len(self.every), self.every
         key, own = torch.unique(_key(torch.floor(x / level.side)), return_inverse=True)
         starts, lengths = level.of(key)
         return starts[own], lengths[own], level.cones
@@ -136,14 +135,14 @@ class Cones:
 class _Level:
     """Cubes of one size that were asked, and the cones that can be least in each."""
 
-    def __init__(self, of: Cones, side: float, above: _Level | None, every: torch.Tensor) -> None:
-        self.all, self.side, self.above, self.every = of, side, above, every
+    def __init__(self, whole: Cones, side: float, above: _Level | None) -> None:
+        self.all, self.side, self.above = whole, side, above
         self.reach = side * 2**BITS
         self.forget()
 
     def forget(self) -> None:
         """Keep nothing."""
-        none = self.every[:0]
+        none = self.all.every[:0]
         self.keys, self.starts, self.lengths, self.cones = none, none, none, none
 
     def of(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,7 +165,7 @@ class _Level:
         middle = (place + 0.5) * self.side
         if self.above is None:
             starts = torch.zeros_like(keys)
-            lengths, cones = starts + len(self.every), self.every
+            lengths, cones = starts + len(self.all.every), self.all.every
         else:
             parent, own = torch.unique(_key(torch.floor(place / 2)), return_inverse=True)
             starts, lengths = (found[own] for found in self.above.of(parent))
