@@ -288,7 +288,7 @@ def _learnt(
     if dense and chosen.dense is not None:
         config = chosen.dense
     known = None
-    if config.touch or config.away:
+    if config.touch or config.touch_start or config.away:
         noisy = noise > 0.0
         known = known_of(
             chosen, sides, unit, lower, upper, noisy, normals, rng, generator, target, given.others

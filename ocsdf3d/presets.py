@@ -93,8 +93,9 @@ def _presets() -> dict[str, Preset]:
         margin_start=0.02,
         lam=1000.0,
         lam_start=100.0,
-        touch=1.4,
-        away=0.2,
+        touch=2.5,
+        touch_start=1.0,
+        away=0.1,
         rate=0.045,
         refresh=200,
     )
@@ -106,6 +107,7 @@ def _presets() -> dict[str, Preset]:
         lam=100.0,
         lam_start=10.0,
         touch=1.0,
+        touch_start=1.0,
         away=0.5,
         walk=WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True),
         warm=200,
@@ -143,7 +145,7 @@ def _presets() -> dict[str, Preset]:
             network,
             solid,
             shell,
-            dense=replace(solid, batch=512, anchors=1536, lam=300.0, touch=2.0, away=0.1),
+            dense=replace(solid, batch=512, anchors=1536, lam=300.0),
         ),
         "best": Preset(
             NetworkConfig(inputs=3, width=192, depth=12),

@@ -56,14 +56,17 @@ class TrainConfig:
     anchors : int
         Samples of the boundary in a batch, and as many points away from it, when f is known there.
     touch, away : float
-        Weights of their misfit beside hKR, whose own is 1.
+        Weights at the end of the misfit on the former and on the latter, beside hKR, whose own is 1.
+    touch_start : float
+        The former's at the start; it rises linearly while λ does. f is too coarse for thin walls then, and
+        is held to 0 on both sides of one by being 0 throughout.
     margin, margin_start : float
         m at the end and at the start, annealed geometrically over the run.
     lam, lam_start : float
         λ at the end and at the start: `lam_start` for `lam_hold` of the run, then geometric to `lam`. A small
         first λ lets the Kantorovich–Rubinstein part drive ‖∇f‖ to 1 before the hinge asks for detail.
     lam_hold : float
-        Share of the run before λ rises.
+        Share of the run before λ and the weight of the samples rise.
     optimizer : str
         `"spectral"`: `SpectralSteps`; `"rmsprop"`: with Keras's defaults (ρ 0.9, ε 1e-7), as in the paper.
     rate : float
@@ -92,6 +95,7 @@ class TrainConfig:
     batch: int = 1024
     anchors: int = 512
     touch: float = 0.0
+    touch_start: float = 0.0
     away: float = 0.0
     margin: float = 0.01
     margin_start: float = 0.05
@@ -117,7 +121,7 @@ class TrainConfig:
         for name in ("warm", "refresh"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative; got {getattr(self, name)}.")
-        for name in ("touch", "away"):
+        for name in ("touch", "touch_start", "away"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must not be negative, and finite; got {getattr(self, name)}.")
         for name in ("lam_hold", "half"):
@@ -135,8 +139,14 @@ class TrainConfig:
 
     def lam_at(self, done: float) -> float:
         """Return λ after the share `done` of the run."""
-        rise = max(0.0, done - self.lam_hold) / max(1e-9, 1.0 - self.lam_hold)
-        return self.lam_start * (self.lam / self.lam_start) ** rise
+        return self.lam_start * (self.lam / self.lam_start) ** self._risen(done)
+
+    def touch_at(self, done: float) -> float:
+        """Return the weight of the misfit on samples after the share `done` of the run."""
+        return self.touch_start + (self.touch - self.touch_start) * self._risen(done)
+
+    def _risen(self, done: float) -> float:
+        return max(0.0, done - self.lam_hold) / max(1e-9, 1.0 - self.lam_hold)
 
     def rate_at(self, done: float) -> float:
         """Return the factor of the rates after the share `done` of the run."""
@@ -242,7 +252,7 @@ def learn(
     device, ranks = network.head.device, Ranks()
     schedule = torch.tensor(
         [
-            (config.margin_at(done), config.lam_at(done), config.rate_at(done))
+            (config.margin_at(done), config.lam_at(done), config.touch_at(done), config.rate_at(done))
             for done in (step / config.steps for step in range(config.steps))
         ],
         device=device,
@@ -252,7 +262,7 @@ def learn(
     height = known.height if known is not None else 0.0
 
     def step_once(fresh: bool, walked: bool, half: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        margin, lam, rate = schedule[at][0].unbind()
+        margin, lam, touch, rate = schedule[at][0].unbind()
         if fresh:
             positives, negatives = source.draw(config.batch)
             if walked:
@@ -263,7 +273,8 @@ def learn(
             held[0].copy_(positives)
             held[1].copy_(negatives)
         batch = [*held, *(known.draw(config.anchors) if known is not None else ())]
-        found = _descend(network, config, batch, height, margin, lam, workers, ranks)
+        weights = lam, touch, config.away
+        found = _descend(network, batch, height, margin, weights, workers, ranks)
         optimizer.step(rate, workers)
         at.add_(1)
         return found
@@ -314,20 +325,20 @@ def learn(
 
 def _descend(
     network: Network,
-    config: TrainConfig,
     batch: list[torch.Tensor],
     height: float,
     margin: float | torch.Tensor,
-    lam: float | torch.Tensor,
+    weights: tuple[float | torch.Tensor, ...],
     workers: Workers,
     ranks: Ranks,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Give the parameters the gradient of the loss of a batch; return the loss, and f on both classes.
 
-    Each rank takes its share of every part of the batch, each worker a share of that, and counts by it. Of f
-    a rank returns its share.
+    The `weights` are λ and those of the misfit on samples and away from them. Each rank takes its share of
+    every part of the batch, each worker a share of that, and counts by it. Of f a rank returns its share.
     """
     parameters, whole = list(network.parameters()), len(batch[0])
+    lam, touch, away = weights
     batch = ranks.own(batch)
     count = max(1, min(workers.count, *(len(part) for part in batch)))
 
@@ -338,7 +349,7 @@ def _descend(
         loss = hkr(values[0], values[1], margin, lam)
         if len(parts) > 2:
             touching = values[2].view(parts[2].shape[:2]).mean(dim=1)
-            loss = loss + config.touch * misfit(touching, height) + config.away * misfit(values[3], parts[4])
+            loss = loss + touch * misfit(touching, height) + away * misfit(values[3], parts[4])
         gradients = torch.autograd.grad(weight * loss, parameters, allow_unused=True)
         return (weight * loss.detach(), values[0].detach(), values[1].detach(), *gradients)
 

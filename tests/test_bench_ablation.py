@@ -17,7 +17,8 @@ def test_every_variant_changes_something_of_the_default() -> None:
     made = {name: change(default) for name, change in ablation.VARIANTS.items()}
     assert made.pop("as it is") == default
     assert all(preset != default for preset in made.values())
-    assert made["neither"].solid == dataclasses.replace(default.solid, touch=0.0, away=0.0)
+    untold = {"touch": 0.0, "touch_start": 0.0, "away": 0.0}
+    assert made["neither"].solid == dataclasses.replace(default.solid, **untold)
     assert len(set(map(repr, made.values()))) == len(made)
 
 

@@ -33,7 +33,7 @@ def small(steps: int = 80) -> Preset:
         fast,
         network=NetworkConfig(inputs=3, width=32, depth=4),
         solid=dataclasses.replace(
-            fast.solid, steps=steps, batch=256, refresh=60, rate=0.03, touch=1.0, away=0.2
+            fast.solid, steps=steps, batch=256, refresh=60, rate=0.03, touch=1.0, touch_start=1.0, away=0.2
         ),
         pool=10_000,
         spheres=False,

@@ -151,7 +151,9 @@ def test_a_field_of_the_other_sign_has_none() -> None:
 @pytest.fixture(scope="module")
 def dense() -> SDF:
     """A cuboid of 5,000 points, trained for a moment."""
-    short = TrainConfig(steps=60, batch=256, margin=0.02, margin_start=0.05, touch=1.0, away=0.2)
+    short = TrainConfig(
+        steps=60, batch=256, margin=0.02, margin_start=0.05, touch=1.0, touch_start=1.0, away=0.2
+    )
     preset = dataclasses.replace(PRESETS["fast"], solid=short, dense=None, pool=20_000)
     return fit(trimesh.creation.box((2.0, 1.2, 0.8)), points=5000, preset=preset)
 

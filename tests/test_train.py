@@ -277,13 +277,16 @@ def test_stop_ends_early_with_a_sound_network(asked: int, steps: int, interrupte
 
 
 def test_schedules_at_their_ends() -> None:
-    config = TrainConfig(margin=0.01, margin_start=0.04, lam=200.0, lam_start=2.0, lam_hold=0.5)
+    config = TrainConfig(
+        margin=0.01, margin_start=0.04, lam=200.0, lam_start=2.0, lam_hold=0.5, touch=3.0, touch_start=1.0
+    )
     assert config.margin_at(0.0) == 0.04
     assert config.margin_at(1.0) == pytest.approx(0.01)
     assert config.margin_at(0.5) == pytest.approx(0.02)  # geometric
     assert [config.lam_at(t) for t in (0.0, 0.25, 0.5)] == [2.0, 2.0, 2.0]
     assert config.lam_at(0.75) == pytest.approx(20.0)
     assert config.lam_at(1.0) == pytest.approx(200.0)
+    assert [config.touch_at(t) for t in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 2.0, 3.0]
     assert config.rate_at(0.0) == 1.0
     assert config.rate_at(0.5) == pytest.approx(0.5)
     assert config.rate_at(1.0) == pytest.approx(0.0, abs=1e-15)
@@ -321,7 +324,6 @@ def test_decay_reaches_the_optimiser() -> None:
 def test_workers_share_a_batch_and_its_gradient() -> None:
     """Shares of unequal size, groups among them, add up to the gradient of the whole."""
     generator = torch.Generator().manual_seed(0)
-    config = settings(touch=1.0, away=0.5)
     known = known_circle(generator, group=3).draw(33)
     batch = [ring(generator, 33), seeds(generator)(33), *known]
     found = []
@@ -329,7 +331,7 @@ def test_workers_share_a_batch_and_its_gradient() -> None:
         net, workers = network(), Workers(torch.device("cpu"))
         workers.count = count
         with workers:
-            loss, inside, outside = train._descend(net, config, batch, 0.0, 0.1, 10.0, workers, Ranks())
+            loss, inside, outside = train._descend(net, batch, 0.0, 0.1, (10.0, 1.0, 0.5), workers, Ranks())
         assert len(inside) == len(outside) == 33
         found.append([loss, *(p.grad for p in net.parameters())])
     # Groups, 11 of them, and points, 33, fall to the workers in shares that differ by one row.
@@ -378,11 +380,28 @@ def test_groups_bear_noise_that_points_flatten() -> None:
     for group in (1, 2):
         generator = torch.Generator().manual_seed(0)
         net, known = network(), known_circle(generator, group, noise=0.05)
-        config = settings(steps=300, anchors=128, touch=10.0)
+        config = settings(steps=300, anchors=128, touch=10.0, touch_start=10.0)
         run(net, disc_source(generator), config, known=known)
         values.append(float(net(known.boundary.flatten(0, 1)).detach().abs().mean()))
     assert values[0] < 0.005
     assert values[1] > 0.02  # measured 0.03; 0.05 on the distance to the circle
+
+
+def test_the_weight_of_samples_follows_its_schedule() -> None:
+    """The first step knows the weight of the start alone, the last one nearly that of the end."""
+
+    def learnt(**weights: float) -> list[torch.Tensor]:
+        net, kept = network(), []
+        config = settings(report=1, lam_hold=0.0, decay=False, **weights)
+        known = known_circle(torch.Generator().manual_seed(0))
+        source = disc_source(torch.Generator().manual_seed(1))
+        run(net, source, config, known=known, report=lambda *_: kept.append(net.square.detach().clone()))
+        return kept
+
+    free, rising, falling = learnt(), learnt(touch=5.0), learnt(touch=0.0, touch_start=5.0)
+    assert torch.equal(rising[0], free[0])
+    assert not torch.equal(falling[0], free[0])
+    assert not torch.equal(rising[-1] - rising[-2], free[-1] - free[-2])
 
 
 # ------------------------------------------------------------------------------------- no host syncs

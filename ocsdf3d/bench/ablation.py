@@ -41,11 +41,15 @@ def _half(preset: Preset) -> Preset:
 
 VARIANTS: dict[str, Callable[[Preset], Preset]] = {
     "as it is": lambda preset: preset,
-    "points not held to 0": _solid(touch=0.0),
+    "points not held to 0": _solid(touch=0.0, touch_start=0.0),
+    "points held from the start": lambda preset: replace(
+        preset, solid=replace(preset.solid, touch_start=preset.solid.touch)
+    ),
     "no known distances": _solid(away=0.0),
-    "neither": _solid(touch=0.0, away=0.0),
+    "neither": _solid(touch=0.0, touch_start=0.0, away=0.0),
     "unsure labels too": lambda preset: replace(preset, sure=0.0),
     "no exploration": _solid(refresh=0),
+    "no balls": lambda preset: replace(preset, spheres=False),
     "half of the steps": _half,
 }
 KEPT = "noise kept"  # the one lever outside the preset
