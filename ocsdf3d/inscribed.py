@@ -87,9 +87,10 @@ def inscribed_balls(
         all of its pieces.
     """
     vertices, spoken = np.asarray(mesh.vertices), np.ones(len(mesh.vertices), dtype=bool)
+    every = cKDTree(vertices)
     if solid:
         piece = trimesh.graph.connected_component_labels(mesh.edges_unique, node_count=len(vertices))
-        heard = piece[cKDTree(vertices).query(samples, workers=tree_workers())[1]]
+        heard = piece[every.query(samples, workers=tree_workers())[1]]
         spoken = (np.bincount(heard, minlength=int(piece.max()) + 1) >= SPOKEN)[piece]
         if not spoken.any():
             spoken[:] = True
@@ -97,13 +98,11 @@ def inscribed_balls(
     way = rng.normal(size=near.shape)
     way *= NEAR * rng.random((SEEDS, 1)) / np.linalg.norm(way, axis=1, keepdims=True)
     seeds = np.concatenate([rng.uniform(lower, upper, (SEEDS, 3)), np.clip(near + way, lower, upper)])
-    lost = vertices[~spoken]
-    if len(lost):
-        nearest = cKDTree(vertices).query(seeds, workers=tree_workers())[1]
-        seeds = seeds[spoken[nearest]]
+    if not spoken.all():
+        seeds = seeds[spoken[every.query(seeds, workers=tree_workers())[1]]]
     inside = value(seeds) < 0.0
-    known = vertices[spoken]
-    if len(lost):
+    known, lost = vertices[spoken], vertices[~spoken]
+    if len(lost):  # they belong to the side that they lie on of what is spoken for
         nearest = cKDTree(known).query(lost, workers=tree_workers())[1]
         outward = np.asarray(mesh.vertex_normals)[spoken][nearest]
         inside = np.append(inside, ((lost - known[nearest]) * outward).sum(axis=1) < 0.0)

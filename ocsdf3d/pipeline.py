@@ -22,7 +22,7 @@ from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
 from ocsdf3d.geometry import Box, PointCloud
-from ocsdf3d.inscribed import CELL, inscribed_balls
+from ocsdf3d.holding import held
 from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
@@ -33,8 +33,6 @@ from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import USED_POINTS, Sides, sides_by
-from ocsdf3d.spheres import Spheres, touching
-from ocsdf3d.surface import EmptyLevelSetError
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 from ocsdf3d.winding import outward
@@ -45,7 +43,6 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[Callable[[], SDF]], None]
 
-INSCRIBED_NODES = 128  # of the grid in which balls are inscribed
 MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
 
 
@@ -349,38 +346,9 @@ def _learnt(
     if not chosen.spheres:
         return sdf
     tell("spheres", 0, 1, {})
-    sdf = _held(sdf, unit, lower, upper, dense, np.random.default_rng(seed))
+    sdf = held(sdf, unit, lower, upper, np.random.default_rng(seed), dense=dense)
     tell("spheres", 1, 1, {})
     return sdf
-
-
-def _held(sdf: SDF, unit: Floats, lower: Floats, upper: Floats, dense: bool, rng: np.random.Generator) -> SDF:
-    """Return the field held to its points, (n, 3) of the unit frame, where they are dense, and to distances.
-
-    A field without a surface, as of a run that was stopped early, is left as it is.
-    """
-    frame = sdf.frame
-
-    def value(x: Floats) -> Floats:
-        return sdf(frame.to_world(x)) / frame.scale
-
-    touched = None
-    if dense:
-        touched = touching(unit, value, lambda x: sdf.gradient(frame.to_world(x)), rng)
-        sdf = dataclasses.replace(sdf, spheres=touched)
-    try:
-        mesh = sdf.mesh(resolution=INSCRIBED_NODES)
-    except EmptyLevelSetError:
-        return sdf
-    mesh.vertices = frame.to_unit(mesh.vertices)
-    inside, outside = inscribed_balls(mesh, unit, value, lower, upper, rng, solid=sdf.support == "solid")
-    if touched is not None:
-        inside = np.concatenate([touched.inside, inside])
-        outside = np.concatenate([touched.outside, outside])
-    if not len(inside) + len(outside):
-        return sdf
-    cell = CELL if touched is None else min(CELL, touched.cell)
-    return dataclasses.replace(sdf, spheres=Spheres(inside, outside, cell))
 
 
 def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimesh.Trimesh:
