@@ -34,6 +34,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ class Spheres:
         if not 0.0 < self.cell < np.inf:
             raise ValueError(f"`cell` must be positive and finite; got {self.cell}.")
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the spheres."""
         sha = hashlib.sha256(np.float64(self.cell).tobytes())
@@ -92,7 +93,7 @@ class Spheres:
             sha.update(np.ascontiguousarray(spheres).tobytes() + b".")
         return sha.hexdigest()
 
-    @property
+    @cached_property
     def farthest(self) -> float:
         """Largest distance of a sphere's far side from the origin [unit frame]."""
         every = np.concatenate([self.inside, self.outside])
