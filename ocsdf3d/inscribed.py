@@ -87,8 +87,8 @@ def inscribed_balls(
         all of its pieces.
     """
     vertices, spoken = np.asarray(mesh.vertices), np.ones(len(mesh.vertices), dtype=bool)
-    every = cKDTree(vertices)
     if solid:
+        every = cKDTree(vertices)
         piece = trimesh.graph.connected_component_labels(mesh.edges_unique, node_count=len(vertices))
         heard = piece[every.query(samples, workers=tree_workers())[1]]
         spoken = (np.bincount(heard, minlength=int(piece.max()) + 1) >= SPOKEN)[piece]
@@ -98,7 +98,7 @@ def inscribed_balls(
     way = rng.normal(size=near.shape)
     way *= NEAR * rng.random((SEEDS, 1)) / np.linalg.norm(way, axis=1, keepdims=True)
     seeds = np.concatenate([rng.uniform(lower, upper, (SEEDS, 3)), np.clip(near + way, lower, upper)])
-    if not spoken.all():
+    if not spoken.all():  # of a solid
         seeds = seeds[spoken[every.query(seeds, workers=tree_workers())[1]]]
     inside = value(seeds) < 0.0
     known, lost = vertices[spoken], vertices[~spoken]

@@ -34,7 +34,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,7 +84,7 @@ class Spheres:
         if not 0.0 < self.cell < np.inf:
             raise ValueError(f"`cell` must be positive and finite; got {self.cell}.")
 
-    @cached_property
+    @property
     def hash(self) -> str:
         """SHA-256 of the spheres."""
         sha = hashlib.sha256(np.float64(self.cell).tobytes())
@@ -93,7 +92,7 @@ class Spheres:
             sha.update(np.ascontiguousarray(spheres).tobytes() + b".")
         return sha.hexdigest()
 
-    @cached_property
+    @property
     def farthest(self) -> float:
         """Largest distance of a sphere's far side from the origin [unit frame]."""
         every = np.concatenate([self.inside, self.outside])

@@ -146,6 +146,7 @@ class TrainConfig:
         return self.touch_start + (self.touch - self.touch_start) * self._risen(done)
 
     def _risen(self, done: float) -> float:
+        """Return how much of their rise λ and the weight of the samples have done, 0 to 1."""
         return max(0.0, done - self.lam_hold) / max(1e-9, 1.0 - self.lam_hold)
 
     def rate_at(self, done: float) -> float:

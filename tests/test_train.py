@@ -388,7 +388,7 @@ def test_groups_bear_noise_that_points_flatten() -> None:
 
 
 def test_the_weight_of_samples_follows_its_schedule() -> None:
-    """The first step knows the weight of the start alone, the last one nearly that of the end."""
+    """The first step knows the weight of the start alone; later ones know that of the end too."""
 
     def learnt(**weights: float) -> list[torch.Tensor]:
         net, kept = network(), []
