@@ -346,7 +346,7 @@ def _learnt(
     if not chosen.spheres:
         return sdf
     tell("spheres", 0, 1, {})
-    sdf = held(sdf, unit, lower, upper, np.random.default_rng(seed), dense=dense)
+    sdf = held(sdf, unit, sides.inside, lower, upper, np.random.default_rng(seed), dense=dense)
     tell("spheres", 1, 1, {})
     return sdf
 

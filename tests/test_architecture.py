@@ -26,6 +26,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "replay",
         "cones",
         "ranks",
+        "topology",
         "durable",
         ("geometry", "oracle", "query"),
         (
