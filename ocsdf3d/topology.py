@@ -8,7 +8,7 @@ The nodes below −ε are grown by those below 0, lowest first. A node whose 26 
 changes by it is a *simple point* and is added; so is one that joins two pieces, and one that closes a tunnel;
 one that would join a piece with itself, and make a handle, is left out. Then the same is done from the other
 side: the nodes above ε are grown by what is left, and where the outside would join itself it does not: the
-tunnel is plugged. Pieces that fewer than `SPOKEN` samples speak for change sides.
+tunnel is plugged. Pieces that fewer than `SPOKEN` samples speak for change sides, and shallow voids too.
 
 On a grid this is ambiguous: nodes that touch by a corner are one piece or two. A mesh may take either, so the
 result must be right both ways: first with 26 neighbours inside and 6 outside, then the other way round.
@@ -274,7 +274,10 @@ def _drop(
     judged: Judge,
     heard: NDArray[np.int32],
 ) -> None:
-    """Turn pieces of a side that no samples speak for, and shallow ones that are judged to be the other's."""
+    """Turn pieces of a side that no samples speak for, and shallow voids that are judged to be inside.
+
+    What is shallow and inside stays: thin sheets are, and where they are the judge sees less than the field.
+    """
     labels, count = ndimage.label(inside == side, connectivity.structure)
     size = np.bincount(labels.reshape(-1), minlength=count + 1)
     for piece, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -282,9 +285,9 @@ def _drop(
             continue
         around = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
         mine = labels[around] == piece
-        spoken = heard[around][ndimage.binary_dilation(mine, _CUBE)].sum() >= SPOKEN
-        if spoken and not deep[around][mine].any():
+        lost = heard[around][ndimage.binary_dilation(mine, _CUBE)].sum() < SPOKEN
+        if not (side or lost or deep[around][mine].any()):
             nodes = np.flatnonzero((labels == piece).reshape(-1))
-            spoken = 2 * np.count_nonzero(judged(nodes) == side) >= len(nodes)
-        if not spoken:
+            lost = 2 * np.count_nonzero(judged(nodes)) > len(nodes)
+        if lost:
             inside[around][mine] = not side

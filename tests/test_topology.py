@@ -145,7 +145,7 @@ def test_a_neck_however_thin_keeps_two_halves_together() -> None:
 
 @pytest.mark.parametrize("depth", [0.005, 0.08])
 def test_specks_and_voids_go_unless_samples_speak_for_them(depth: float) -> None:
-    """A deep one that samples lie on stays; so does a shallow one that the judge sees as well."""
+    """One that samples lie on stays; a shallow void if the judge sees it as well."""
     speck = sphere(depth + 1e-9, center=(0.0, 0.0, 0.8))
     values = of(sphere(0.5), speck, cut=(sphere(depth + 1e-9),))
     assert euler(values < 0.0) == 6
@@ -157,10 +157,14 @@ def test_specks_and_voids_go_unless_samples_speak_for_them(depth: float) -> None
     assert euler(run(values, samples=few)) == 2
 
 
-def test_shallow_ones_go_where_the_judge_sees_the_other_side() -> None:
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_shallow_speck_on_samples_stays_and_a_void_goes_where_the_judge_sees_none(judged: bool) -> None:
     values = of(sphere(0.5), sphere(0.005, center=(0.0, 0.0, 0.8)), cut=(sphere(0.005),))
     at = np.concatenate([near((0.0, 0.0, 0.8)), near((0.0, 0.0, 0.0))])
-    assert euler(run(values, samples=at, inside=lambda nodes: nodes[:, 2] <= NODES // 2)) == 2
+    speck, void = (tuple(near(place, 1)[0]) for place in ((0.0, 0.0, 0.8), (0.0, 0.0, 0.0)))
+    after = run(values, samples=at, inside=always(judged))
+    assert after[speck]
+    assert after[void] == judged
 
 
 def test_nodes_that_touch_by_a_corner_are_made_one_or_two() -> None:
