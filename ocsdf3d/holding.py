@@ -56,7 +56,7 @@ def held(
     points : (n, 3) array
         Distinct samples that it was learnt from, n > 4 [unit frame].
     inside : callable or None
-        What told the sides of a solid, see `sides.Sides`.
+        What told the sides of a solid, None for a shell, see `sides.Sides`.
     lower, upper : (3,) arrays
         Corners of B [unit frame].
     rng : numpy.random.Generator
@@ -77,7 +77,7 @@ def held(
     except EmptyLevelSetError:
         return sdf
     mesh.vertices = frame.to_unit(mesh.vertices)
-    solid = sdf.support == "solid"
+    solid = inside is not None
     balls = inscribed_balls(mesh, points, _in_unit_frame(sdf), lower, upper, rng, solid=solid)
     return _with_balls(sdf, *balls)
 

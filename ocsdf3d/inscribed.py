@@ -15,11 +15,11 @@ the network has it. Few of the balls are needed: one that another replaces withi
 Mean |slope − 1| in B, mean error farther than 0.05 of the longest side from the surface [longest side], and
 Chamfer over its floor, without → with balls, 2,048 clean points, seed 0: camel 0.132 → 0.018, 0.0108 →
 0.0032, 1.384 → 1.387 (2,538 balls); cow 0.110 → 0.021, 0.0068 → 0.0031, 1.426 → 1.427; a CAD block 0.128 →
-0.038, 0.0079 → 0.0038, 1.234 → 1.229. A thin CAD part keeps 0.057: most of its B
-is near the surface, where `LEAST`, `MARGIN` and `TOLERANCE` leave f alone. Camel with `TOLERANCE` 0.024 and
-`MARGIN` 0.005: 0.031; with 0.008 and 0.002: 0.013, half as many balls again. One core: 0.8 s to find them,
-and the mesh of 200 nodes takes 1.6 s instead of 1.0 s, a second one of the same field 0.9 s. Lifting |f| to
-the distance from cells that provably hold its zero set, 1/512 of B each, had 0.097 → 0.068 only.
+0.038, 0.0079 → 0.0038, 1.234 → 1.229. A thin CAD part keeps 0.057: most of its B is near the surface, where
+`LEAST`, `MARGIN` and `TOLERANCE` leave f alone. Camel with `TOLERANCE` 0.024 and `MARGIN` 0.005: 0.031; with
+0.008 and 0.002: 0.013, half as many balls again. One core: 0.8 s to find them, and the mesh of 200 nodes
+takes 1.6 s instead of 1.0 s, a second one of the same field 0.9 s. Lifting |f| to the distance from cells
+that provably hold its zero set, 1/512 of B each, had 0.097 → 0.068 only.
 
 References
 ----------

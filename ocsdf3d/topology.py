@@ -156,7 +156,7 @@ class _Growth:
         doubtful = [int(n) for n in nodes[(ends[:, 1:] >= 0).any(axis=1)] if int(n) not in verdicts]
         if doubtful:
             verdicts.update(zip(doubtful, refused(np.array(doubtful)).tolist(), strict=True))
-        any_ = False
+        added = False
         for node, reached in zip(nodes.tolist(), ends.tolist(), strict=True):
             if self._changed[node]:
                 continue
@@ -169,8 +169,8 @@ class _Growth:
             for root in roots[1:]:
                 self._parent[root] = roots[0]
             self._add(np.array([node]), np.array([roots[0]]))
-            any_ = True
-        return any_
+            added = True
+        return added
 
     def _bits(self, nodes: Flat) -> Bits:
         bits = np.zeros(len(nodes), np.int32)
@@ -288,7 +288,8 @@ def _drop(
         mine = labels[around] == piece
         lost = heard[around][ndimage.binary_dilation(mine, _CUBE)].sum() < SPOKEN
         if not (side or lost or deep[around][mine].any()):
-            nodes = np.flatnonzero((labels == piece).reshape(-1))
+            place = np.argwhere(mine) + [part.start for part in around]
+            nodes = np.ravel_multi_index(tuple(place.T), labels.shape)
             lost = 2 * np.count_nonzero(judged(nodes)) > len(nodes)
         if lost:
             inside[around][mine] = not side

@@ -168,7 +168,7 @@ def test_a_shallow_speck_on_samples_stays_and_a_void_goes_where_the_judge_sees_n
 
 
 def test_nodes_that_touch_by_a_corner_are_made_one_or_two() -> None:
-    """Two balls and a chain of nodes that only corners connect: a mesh may take it for a neck or for none."""
+    """A chain of nodes that only corners connect, across a horseshoe: a mesh may take it for a handle."""
     values = of(*horseshoe())
     middle = NODES // 2
     for step in range(-15, 16):
