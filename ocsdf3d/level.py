@@ -2,8 +2,8 @@
 
 The paper takes the first percentile of f over the data, which is right for a shell: nearly every point lies
 in {f ≥ c}. Samples of the boundary of a *solid* lie on both sides of the true boundary alike, so their median
-is the level that passes through the cloud; outliers do not move it. Where f is known on the samples of a
-shell, the midpoints between neighbours decide with them: the skin is then no thicker than closing it takes.
+is the level that passes through the cloud; outliers do not move it. Where a shell is learnt from a skin of
+known thickness, see `skin`, f is known within it, and the level with it.
 
 References
 ----------

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 import trimesh
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ocsdf3d import __version__, io
 from ocsdf3d.cleaning import Sided, sided
-from ocsdf3d.cores import tree_workers
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
@@ -33,6 +31,7 @@ from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import USED_POINTS, Sides, sides_by
+from ocsdf3d.skin import LEVEL, skin_of
 from ocsdf3d.thinning import ThinnedCloud, read_within
 from ocsdf3d.train import History, TrainConfig, learn
 from ocsdf3d.winding import outward
@@ -279,7 +278,11 @@ def _learnt(
     kept, noise, normals, frame, sides = given.clean
     unit, lower, upper = frame.to_unit(kept), given.lower, given.upper
     generator = torch.Generator(device=target).manual_seed(seed)
-    material = source_of(chosen, sides, unit, lower, upper, rng, generator, target)
+    skin = None
+    if sides.support == "shell" and chosen.frame != "deviation":  # the paper's learner walks to the samples
+        skin = skin_of(unit, rng)
+    told = sides if skin is None else dataclasses.replace(sides, inside=skin)
+    material = source_of(chosen, told, unit, lower, upper, rng, generator, target)
     config = chosen.solid if sides.support == "solid" else chosen.shell
     dense = sides.support == "solid" and len(unit) > DENSE_POINTS and noise == 0.0
     if dense and chosen.dense is not None:
@@ -288,7 +291,7 @@ def _learnt(
     if config.touch or config.touch_start or config.away:
         noisy = noise > 0.0
         known = known_of(
-            chosen, sides, unit, lower, upper, noisy, normals, rng, generator, target, given.others
+            chosen, told, unit, lower, upper, noisy, normals, rng, generator, target, given.others
         )
     if keeper is not None:
         fixed = {**material.fixed, **({} if known is None else known.fixed)}
@@ -320,8 +323,9 @@ def _learnt(
         )
         if level is not None:
             return dataclasses.replace(sdf, level=float(level))
-        where = kept if sides.support == "solid" or known is None else _bridged(kept)
-        return dataclasses.replace(sdf, level=level_of(-sdf(where) / frame.scale, QUANTILES[sides.support]))
+        if skin is not None:
+            return dataclasses.replace(sdf, level=LEVEL)
+        return dataclasses.replace(sdf, level=level_of(-sdf(kept) / frame.scale, QUANTILES[sides.support]))
 
     def report(done: int, total: int, figures: dict[str, float]) -> None:
         tell("train", done, total, figures)
@@ -410,12 +414,6 @@ def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.rand
     if points is None or points >= len(shape):
         return shape.points
     return shape.points[np.sort(rng.choice(len(shape), points, replace=False))]
-
-
-def _bridged(points: Floats) -> Floats:
-    """Return points, (n, 3), and the midpoints to the 3 nearest of each, (4 n, 3)."""
-    nearest = cKDTree(points).query(points, k=4, workers=tree_workers())[1][:, 1:]
-    return np.concatenate([points, (0.5 * (points[:, None] + points[nearest])).reshape(-1, 3)])
 
 
 def _hash_of(shape: trimesh.Trimesh | PointCloud) -> str:

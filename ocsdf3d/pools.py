@@ -12,8 +12,9 @@ from ocsdf3d.cores import tree_workers
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.presets import Preset
 from ocsdf3d.query import Function
-from ocsdf3d.sampling import uniform_in_ball, uniform_in_box
+from ocsdf3d.sampling import uniform_in_ball
 from ocsdf3d.sides import Sides
+from ocsdf3d.skin import THICK, Skin
 from ocsdf3d.sources import Known, Labelled, Source, Surface
 from ocsdf3d.winding import Winding, local_spacing
 
@@ -30,6 +31,7 @@ OFFSET = 1.5  # local spacings
 OFF_SAMPLES, OFF_EACH = 8000, 16
 FLAT = 0.15  # spacings: samples whose plane holds its neighbours less closely have no normal to speak of
 CLEAR = 0.75  # of the offset: no plane may be nearer
+AGREEING = 0.25  # of a distance: how much that from the skin's middle may differ
 SCATTERED = 6  # neighbours
 EXPLORED = 12_000  # seeds of one exploration
 EXPLORED_SHARE = 0.2  # of a batch
@@ -53,7 +55,8 @@ def source_of(
     chosen : Preset
         How many points, and where.
     sides : Sides
-        The support, and the oracle of a solid.
+        The support, and the oracle: what tells the sides of a solid, or the skin of a shell. A shell without
+        one is learnt as in the paper, the samples against seeds that walk toward them.
     unit : (n, 3) array
         The cloud, in the unit frame as all lengths here.
     lower, upper : (3,) arrays
@@ -73,15 +76,11 @@ def source_of(
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
     low, high = tensor(lower), tensor(upper)
-    if sides.inside is None:
-        if chosen.frame == "deviation":  # the authors' Q₀: a ball around the mean, projected on its box
-            radius = float(max(np.abs(lower).max(), np.abs(upper).max()))
-            return Surface(
-                tensor(unit),
-                lambda n: uniform_in_ball(n, torch.zeros_like(low), radius, generator),
-                generator,
-            )
-        return Surface(tensor(unit), lambda n: uniform_in_box(n, low, high, generator), generator)
+    if sides.inside is None:  # the authors' Q₀: a ball around the mean, projected on its box
+        radius = float(max(np.abs(lower).max(), np.abs(upper).max()))
+        return Surface(
+            tensor(unit), lambda n: uniform_in_ball(n, torch.zeros_like(low), radius, generator), generator
+        )
     inside = sides.inside
     seeds = around(unit, lower, upper, chosen, rng)
     pools = [tensor(pool) for pool in _sorted(inside, seeds, chosen.sure)]
@@ -95,9 +94,8 @@ def source_of(
 
     if not all(len(pool) for pool in pools):
         raise ValueError(
-            f"the winding field calls {len(pools[0]) / len(start):.0%} of the domain inside, "
-            "so there is no boundary to learn; "
-            "use support shell."
+            f"{len(pools[0]) / len(start):.0%} of the domain are called inside, so there is no boundary to "
+            "learn; use support shell."
         )
     return Labelled(pools[0], pools[1], explore, EXPLORED_SHARE, generator)
 
@@ -124,26 +122,28 @@ def known_of(
     """Return where f is known: on the cloud, and at distances from it.
 
     Parameters as for `source_of`; `others`, (k, 3), are points of the surface beyond B, to which there are
-    distances too. On the cloud f is 0, or m of a shell; of a `noisy` one in the mean of
+    distances too. On the cloud f is 0, or `skin.THICK` of a shell; of a `noisy` one in the mean of
     `SCATTERED` neighbours (a rocker arm with noise of 0.5 %, smoothed: IoU 0.913 → 0.920, Chamfer over its
     floor 2.07 → 1.98), which face the same way where outward `normals`, (n, 3), are known.
 
     Distances are known in two places: over `FAR` local spacings from the nearest sample, which is then about
     as far as the surface; and up to `OFFSET` spacings straight off a sample, along the normal of its plane,
     where no other sample's plane is nearer (they err by 1 to 4 % of the distance on seven shapes, by 30 % on
-    a cage of wires). Without the latter f rises lazily through the surface, and a shell is a thick skin.
+    a cage of wires). Of a shell those count that agree with its skin.
     """
     tree = cKDTree(unit)
-    near, step = _off(unit, tree, rng)
+    skin = sides.inside if isinstance(sides.inside, Skin) else None
+    near, step = _off(unit, tree, rng, wires=skin is not None)
     whole = unit if others is None else np.concatenate([unit, others])
     far, reach = _far(whole, tree if others is None else cKDTree(whole), lower, upper, rng)
     far, reach = far[: max(FAR_LEAST, len(near))], reach[: max(FAR_LEAST, len(near))]
     x, signed = np.concatenate([near, far]), np.concatenate([step, reach])
     height = 0.0
-    if sides.inside is None:
-        height = chosen.shell.margin
-        signed = height - signed
-    else:
+    if skin is not None:
+        height = THICK
+        agree = np.abs(skin.distance(x) - signed) < AGREEING * signed
+        x, signed = x[agree], height - signed[agree]
+    elif sides.inside is not None:
         value = sides.inside(x) - 0.5
         sure = np.abs(value) > chosen.sure
         x, signed = x[sure], np.sign(value[sure]) * signed[sure]
@@ -174,8 +174,11 @@ def _far(
     return x[far], np.sqrt(distance[far] ** 2 - FOOT * spacing[far] ** 2)
 
 
-def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return points off samples, along their normals, and their distances from the surface."""
+def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator, *, wires: bool) -> tuple[Floats, Floats]:
+    """Return points off samples, along their normals, and their distances from the surface.
+
+    Of a cloud of wires there are none, unless `wires` asks for them.
+    """
     if len(unit) < NEIGHBOURS:
         return unit[:0], unit[:0, 0]
     if len(unit) > OFF_SAMPLES:
@@ -184,7 +187,9 @@ def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats,
     else:
         tree_of_planes = tree
     planes = sheet_planes(unit, tree)
-    if not planes.of_sheets:  # no plane of a wire tells a distance: a cage had IoU 0.36 with, 0.47 without
+    if not (
+        wires or planes.of_sheets
+    ):  # no plane of a wire tells a distance: a cage had IoU 0.36 with, 0.47 without
         return unit[:0], unit[:0, 0]
     trusted = planes.round & (planes.width < FLAT * planes.spacing)
     sample = np.tile(np.flatnonzero(trusted), OFF_EACH)

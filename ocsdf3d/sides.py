@@ -7,6 +7,7 @@ A closed mesh, normals that agree with themselves, or bare points: `winding.py` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import trimesh
@@ -39,6 +40,11 @@ TWO_SIDED = 0.68  # see `find_sides`
 LEAST_JUMP = 0.14
 OPEN_JUMP = 1.3
 OPEN_LEAK = 0.1
+MOST_BARE = 0.2
+PROBED = 2_000  # points, at least if there are as many, around which the labels are read
+PROBES = np.array(
+    [x for x in product((-1.0, 0.0, 1.0), repeat=3) if sum(map(abs, x)) in (1.0, 3.0)]
+)  # corners and faces of a cube
 TRUSTED_NORMALS = (
     0.9  # the 22 closed shapes with true normals have 0.95 and more; one in ten flipped gives 0.87
 )
@@ -95,6 +101,12 @@ def find_sides(
     Of more than `SOLVED_POINTS` points (b) and (c) are asked of a solved subset, as the figures above were:
     the fields of all called half a sphere of 8,000 points a solid. (a) may hold of either: the fields of all
     have 0.48 on a chair of thin plates, 10,000 points, and the subset's miss what is finer than it.
+
+    Where all of this holds, the labels of the tetrahedra still have to know an interior beside the points: a
+    solid that more than `MOST_BARE` of them lie half a spacing outside of would be learnt as rubble. Of the
+    22 closed shapes at most 2 % of 2,048 points are so bare, 6 % with noise of 0.5 % and 3 % with outliers, 15 %
+    of 500 points (a cage of wires); of a bed whose mesh is not closed, and a better solid than shell, 10 %; of
+    a folding chair of boards and tubes 23 to 41 %.
     """
     if support == "shell":
         return Sides("shell", "asked for", None)
@@ -150,6 +162,11 @@ def find_sides(
         return Sides("shell", why + open_because, None)
     # The network was taught closed surfaces; an open one that is asked to be a solid is closed by its field.
     inside = sharpened(fields[0], rng) if leaks else labelled(fields, rng)
+    if support == "auto":
+        bare = _bare(fields[0], inside)
+        if bare > MOST_BARE:
+            alone = f"{figures}, but {bare:.0%} of them have no interior beside them"
+            return Sides("shell", f"{why}{alone}: boards or bars too thin to tell their sides", None)
     return Sides("solid", f"{asked}{why}{figures}", inside)
 
 
@@ -212,6 +229,14 @@ def _contrast(field: DipoleField) -> tuple[float, float]:
     behind, before = field(field.points - 0.5 * step), field(field.points + 0.5 * step)
     jump = field(field.points - step) - field(field.points + step)
     return float(((behind > 0.5) & (before < 0.5)).mean()), float(np.median(jump))
+
+
+def _bare(field: DipoleField, inside: Winding) -> float:
+    """Return the share of points around which nothing is inside, half a spacing off."""
+    step = max(1, len(field.points) // PROBED)
+    way = 0.5 * field.spacing[::step, None, None] * (PROBES / np.linalg.norm(PROBES, axis=1)[:, None])
+    near = field.points[::step, None] + way
+    return float(np.mean(~(inside(near.reshape(-1, 3)) > 0.5).reshape(near.shape[:2]).any(axis=1)))
 
 
 def _leak(field: DipoleField, rng: np.random.Generator) -> float:

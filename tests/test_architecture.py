@@ -47,7 +47,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         (["io", "frame"], "thinning"),
         "sampling",
         ("planes", "noise"),
-        ("winding", "tetrahedra", ["sides", "spheres"]),
+        ("winding", "tetrahedra", ["sides", "spheres", "skin"]),
         "inscribed",
         ("sparse", "grid", "completeness"),
         "complement",

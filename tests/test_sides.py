@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
 from ocsdf3d.sampling import surface_points
 from ocsdf3d.sides import Sides, find_sides, sides_by
+from ocsdf3d.winding import Winding
 
 
 def ball(n: int, seed: int = 0, radius: float = 1.0) -> np.ndarray:
@@ -154,6 +157,29 @@ def test_a_field_that_hardly_jumps_tells_no_sides(monkeypatch: pytest.MonkeyPatc
     found = decide(PointCloud(np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 3))))
     assert found.support == "shell"
     assert re.search(r"but jumps by -?0\.0\d only: no interior to speak of$", found.reason)
+
+
+def test_boards_whose_interior_the_labels_lose_are_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that know no interior on one side of the shape: its field alone would call it a solid."""
+    real = sides.labelled
+
+    def blind(share: float) -> Callable[..., Winding]:
+        def labelled(*args: Any) -> Winding:
+            inside = real(*args)
+            return lambda x: np.where(x[:, 0] < 2.0 * share - 1.0, 0.0, inside(x))
+
+        return labelled
+
+    points = sampled(trimesh.creation.box((2.0, 2.0, 2.0)), 2000)
+    monkeypatch.setattr(sides, "labelled", blind(0.0))
+    assert decide(PointCloud(points)).support == "solid"
+    monkeypatch.setattr(sides, "labelled", blind(0.5))  # 50 % of the points
+    found = decide(PointCloud(points))
+    assert found.support == "shell"
+    assert re.search(
+        r"passes 1/2 across \d+% of the points, but (4|5)\d% of them have no interior", found.reason
+    )
+    assert decide(PointCloud(points), "solid").support == "solid"
 
 
 def test_few_points_of_thin_plates_are_a_solid() -> None:
