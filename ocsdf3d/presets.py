@@ -105,7 +105,7 @@ def _presets() -> dict[str, Preset]:
         refresh=200,
     )
     # Heavy samples lift f all around what is thin and sparse, as around a cage of wires: a folding chair,
-    # learnt as a shell, had a fifth of its mesh far from it in two runs of three, Chamfer over its floor 7, 9.
+    # learnt as a shell, had a fifth of its mesh far from it in two runs of three.
     shell = dataclasses.replace(solid, touch=1.0)
     network = NetworkConfig(inputs=3)
     # Network, loss, optimiser and Algorithm 1 of the authors' 3D notebook, which made the paper's figures.

@@ -104,9 +104,9 @@ def find_sides(
 
     Where all of this holds, the labels of the tetrahedra still have to know an interior beside the points: a
     solid that more than `MOST_BARE` of them lie half a spacing outside of would be learnt as rubble. Of the
-    22 closed shapes at most 2 % of 2,048 points are so bare, 6 % with noise of 0.5 % and 3 % with outliers, 15 %
-    of 500 points (a cage of wires); of a bed whose mesh is not closed, and a better solid than shell, 10 %; of
-    a folding chair of boards and tubes 23 to 41 %.
+    22 closed shapes at most 2 % of 2,048 points are so bare, 6 % with noise of 0.5 %, 3 % with outliers, 15 %
+    of 500 points (a cage of wires); of a bed that is open, and a better solid than shell, 10 %; of a folding
+    chair of boards and tubes 23 to 41 %, 7 % with noise.
     """
     if support == "shell":
         return Sides("shell", "asked for", None)
