@@ -237,6 +237,13 @@ def test_paper_learns_the_surface(tiny: str, monkeypatch: pytest.MonkeyPatch) ->
     assert fit(mesh, preset="paper", support="solid").support == "solid"
 
 
+def test_the_papers_learner_of_a_surface_knows_no_distances(tiny: str) -> None:
+    own = dataclasses.replace(PRESETS[tiny], frame="deviation")
+    assert own.shell.touch > 0.0
+    with pytest.raises(ValueError, match="`touch` and `away` of a shell must be 0"):
+        fit(ball(), preset=own, support="shell")
+
+
 @pytest.mark.slow
 def test_real_paper_preset_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own network, frame, seeds and optimiser, stopped at the first report."""
