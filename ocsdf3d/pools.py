@@ -136,6 +136,10 @@ def known_of(
     ValueError
         A shell without a skin, see `source_of`: nothing is known of it.
     """
+    if sides.inside is None:
+        raise ValueError(
+            "`touch` and `away` of a shell must be 0 where `frame` is deviation: it has no skin."
+        )
     tree = cKDTree(unit)
     skin = sides.inside if isinstance(sides.inside, Skin) else None
     near, step = _off(unit, tree, rng, wires=skin is not None)
@@ -148,10 +152,6 @@ def known_of(
         height = THICK
         agree = np.abs(skin.distance(x) - signed) < AGREEING * signed
         x, signed = x[agree], height - signed[agree]
-    elif sides.inside is None:
-        raise ValueError(
-            '`touch` and `away` of a shell must be 0 with `frame` "deviation", which has no skin.'
-        )
     else:
         value = sides.inside(x) - 0.5
         sure = np.abs(value) > chosen.sure

@@ -34,11 +34,10 @@ Floats = NDArray[np.float64]
 
 THICK = 0.01  # unit frame, to either side: a thinner skin is not learnt whole
 LEVEL = 0.005  # unit frame: f where the mesh of it is; higher, the mesh is thinner than a cell and has holes
-SPANNED = (
-    1.5  # local spacings: largest circumradius of a triangle; no gap in a sheet of 2,048 points is larger
-)
-JOINED = 2.0  # local spacings: longest edge; along a wire one gap in a thousand is longer
-FILLED = 0.9  # local spacings: largest circumradius of a tetrahedron
+# Local spacings. No gap in a sheet of 2,048 points is larger than the first.
+SPANNED = 1.5  # largest circumradius of a triangle
+JOINED = 2.0  # longest edge; along a wire one gap in a thousand is longer
+FILLED = 0.9  # largest circumradius of a tetrahedron
 USED = 30_000  # points, at most: of more, the gaps are narrower than the skin
 DRAWN = 400_000  # points on triangles and edges, whose distances stand for those of the simplices
 BLUR = 0.15  # of THICK: how fast the sides grow sure of themselves
