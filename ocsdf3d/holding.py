@@ -14,12 +14,10 @@ from itertools import product
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ocsdf3d.field import SDF
 from ocsdf3d.grid import Grid, from_nodes, sample
 from ocsdf3d.inscribed import CELL, inscribed_balls
-from ocsdf3d.planes import NEIGHBOURS, sheet_planes
 from ocsdf3d.sparse import BRICK
 from ocsdf3d.spheres import Spheres, touching
 from ocsdf3d.surface import EmptyLevelSetError, extract
@@ -34,7 +32,6 @@ NODES = 128  # of the mesh in which a shell's balls are inscribed
 FINE = 200  # of a solid's, whose topology is simplified
 HAIR = 0.008  # unit frame, see `topology`
 CUBE = np.array(list(product((-1, 0, 1), repeat=3)))  # a node and those around it
-ASKED = 8_000  # samples, at least if there are as many, whether they lie on wires
 
 
 def held(
@@ -46,6 +43,7 @@ def held(
     rng: np.random.Generator,
     *,
     dense: bool,
+    wires: bool,
 ) -> SDF:
     """Return the field with spheres; as it is where there are none.
 
@@ -63,6 +61,8 @@ def held(
         Source of all randomness.
     dense : bool
         Whether the points are clean, and so many that the field is held to them too.
+    wires : bool
+        Whether they lie on wires, see `planes.on_wires`.
     """
     frame = sdf.frame
     if dense:
@@ -73,7 +73,7 @@ def held(
         if inside is None:
             mesh = sdf.mesh(resolution=NODES)
         else:
-            sdf, mesh = _untangled(sdf, points, inside)
+            sdf, mesh = _untangled(sdf, points, inside, wires)
     except EmptyLevelSetError:
         return sdf
     mesh.vertices = frame.to_unit(mesh.vertices)
@@ -93,7 +93,7 @@ def _with_balls(sdf: SDF, inside: Floats, outside: Floats) -> SDF:
     return dataclasses.replace(sdf, spheres=Spheres(inside, outside, cell))
 
 
-def _untangled(sdf: SDF, points: Floats, inside: Winding) -> tuple[SDF, trimesh.Trimesh]:
+def _untangled(sdf: SDF, points: Floats, inside: Winding, wires: bool) -> tuple[SDF, trimesh.Trimesh]:
     """Return the field with balls that cut threads and plug pinholes, and its mesh.
 
     A node that `topology` turns gets a ball around its cell, and so do the nodes around it that are on its
@@ -110,8 +110,6 @@ def _untangled(sdf: SDF, points: Floats, inside: Winding) -> tuple[SDF, trimesh.
         return judgement
 
     nearest = np.rint((frame.to_world(points) - grid.lower) / grid.spacing).astype(np.int64)
-    few = points[:: max(1, len(points) // ASKED)]
-    wires = len(points) >= NEIGHBOURS and not sheet_planes(few, cKDTree(points)).of_sheets
     samples = np.clip(nearest, 0, grid.cells)
     within = simplified(values, HAIR * frame.scale, judged, samples, wires=wires)
     turned = within != (values < 0.0)

@@ -26,6 +26,7 @@ from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.memory import require_memory
 from ocsdf3d.noise import denoised, noise_seen
+from ocsdf3d.planes import on_wires
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
@@ -275,7 +276,7 @@ def _learnt(
     start: Standing | None,
 ) -> SDF:
     """Train, certify, find the level; parameters as for `fit`."""
-    kept, noise, normals, frame, sides = given.clean
+    kept, noise, _, frame, sides = given.clean
     unit, lower, upper = frame.to_unit(kept), given.lower, given.upper
     generator = torch.Generator(device=target).manual_seed(seed)
     skin = None
@@ -287,12 +288,13 @@ def _learnt(
     dense = sides.support == "solid" and len(unit) > DENSE_POINTS and noise == 0.0
     if dense and chosen.dense is not None:
         config = chosen.dense
+    wires = on_wires(unit)
+    if wires and sides.support == "solid" and chosen.wires is not None:
+        config = chosen.wires
     known = None
     if config.touch or config.touch_start or config.away:
-        noisy = noise > 0.0
-        known = known_of(
-            chosen, told, unit, lower, upper, noisy, normals, rng, generator, target, given.others
-        )
+        cloud, others = given.clean._replace(sides=told), given.others
+        known = known_of(chosen, cloud, lower, upper, rng, generator, target, wires=wires, others=others)
     if keeper is not None:
         fixed = {**material.fixed, **({} if known is None else known.fixed)}
         keeper.require(digest_of(fixed))
@@ -350,7 +352,7 @@ def _learnt(
     if not chosen.spheres:
         return sdf
     tell("spheres", 0, 1, {})
-    sdf = held(sdf, unit, sides.inside, lower, upper, np.random.default_rng(seed), dense=dense)
+    sdf = held(sdf, unit, sides.inside, lower, upper, np.random.default_rng(seed), dense=dense, wires=wires)
     tell("spheres", 1, 1, {})
     return sdf
 
@@ -404,6 +406,7 @@ def _chosen(
         solid=with_options(chosen.solid),
         shell=with_options(chosen.shell),
         dense=None if chosen.dense is None else with_options(chosen.dense),
+        wires=None if chosen.wires is None else with_options(chosen.wires),
     )
 
 

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 
-__all__ = ["NEIGHBOURS", "Planes", "neighbours_of_sheet", "sheet_planes"]
+__all__ = ["NEIGHBOURS", "Planes", "neighbours_of_sheet", "on_wires", "sheet_planes"]
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ HELD = 8  # of them that the plane holds
 TRIPLES = np.array(list(combinations(range(NEIGHBOURS), 3)))
 FAT = 0.35  # least area of a triple's triangle, doubled, over its longest edge squared
 SHEETS = 0.75
+ASKED = 8000  # samples, at least if there are as many, whether they lie on wires
 PIECE = 2000  # points at once: 60 MB
 AMONG = 3  # times the neighbours that are wanted: among so many nearest ones those of a sheet are sought
 
@@ -68,6 +69,12 @@ def sheet_planes(points: Floats, tree: cKDTree) -> Planes:
     pieces = np.array_split(points, max(1, -(-len(points) // PIECE)))
     found = [_fitted(piece, tree) for piece in pieces]
     return Planes(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def on_wires(points: Floats) -> bool:
+    """Return whether distinct points, (n, 3), lie on wires rather than on sheets, see `Planes.of_sheets`."""
+    few = points[:: max(1, len(points) // ASKED)]
+    return len(points) >= NEIGHBOURS and not sheet_planes(few, cKDTree(points)).of_sheets
 
 
 def _fitted(points: Floats, tree: cKDTree) -> Planes:

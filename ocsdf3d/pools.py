@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.cleaning import Sided
 from ocsdf3d.complement import WalkConfig, walk
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
@@ -108,41 +109,55 @@ def _sorted(inside: Winding, points: Floats, sure: float) -> tuple[Floats, Float
 
 def known_of(
     chosen: Preset,
-    sides: Sides,
-    unit: Floats,
+    clean: Sided,
     lower: Floats,
     upper: Floats,
-    noisy: bool,
-    normals: Floats | None,
     rng: np.random.Generator,
     generator: torch.Generator,
     device: torch.device,
+    *,
+    wires: bool,
     others: Floats | None = None,
 ) -> Known:
     """Return where f is known: on the cloud, and at distances from it.
 
-    Parameters as for `source_of`; `others`, (k, 3), are points of the surface beyond B, to which there are
-    distances too. On the cloud f is 0, or `skin.THICK` of a shell; of a `noisy` one in the mean of
-    `SCATTERED` neighbours (a rocker arm with noise of 0.5 %, smoothed: IoU 0.913 → 0.920, Chamfer over its
-    floor 2.07 → 1.98), which face the same way where outward `normals`, (n, 3), are known.
+    On the cloud f is 0, or `skin.THICK` of a shell; of a noisy one in the mean of `SCATTERED` neighbours (a
+    rocker arm with noise of 0.5 %, smoothed: IoU 0.913 → 0.920, Chamfer over its floor 2.07 → 1.98), which
+    face the same way where outward normals are known.
 
     Distances are known in two places: over `FAR` local spacings from the nearest sample, which is then about
     as far as the surface; and up to `OFFSET` spacings straight off a sample, along the normal of its plane,
     where no other sample's plane is nearer (they err by 1 to 4 % of the distance on seven shapes, by 30 % on
-    a cage of wires). Of a shell those count that agree with its skin.
+    a cage of wires, which has none). Of a shell those count that agree with its skin.
+
+    Parameters
+    ----------
+    chosen, lower, upper, rng, generator, device
+        As for `source_of`.
+    clean : Sided
+        The cloud; a shell's sides are those of its skin.
+    wires : bool
+        Whether its points lie on wires, see `planes.on_wires`.
+    others : (k, 3) array, optional
+        Points of the surface beyond B, to which there are distances too.
 
     Raises
     ------
     ValueError
         A shell without a skin, see `source_of`: nothing is known of it.
     """
-    if sides.inside is None:
+    inside = clean.sides.inside
+    if inside is None:
         raise ValueError(
             "`touch` and `away` of a shell must be 0 where `frame` is deviation: it has no skin."
         )
+    unit = clean.frame.to_unit(clean.points)
     tree = cKDTree(unit)
-    skin = sides.inside if isinstance(sides.inside, Skin) else None
-    near, step = _off(unit, tree, rng, wires=skin is not None)
+    skin = inside if isinstance(inside, Skin) else None
+    near, step = unit[:0], np.zeros(0)
+    # No plane of a wire tells a distance: a cage had IoU 0.36 with, 0.47 without.
+    if skin is not None or not wires:
+        near, step = _off(unit, tree, rng)
     whole = unit if others is None else np.concatenate([unit, others])
     far, reach = _far(whole, tree if others is None else cKDTree(whole), lower, upper, rng)
     far, reach = far[: max(FAR_LEAST, len(near))], reach[: max(FAR_LEAST, len(near))]
@@ -153,17 +168,17 @@ def known_of(
         agree = np.abs(skin.distance(x) - signed) < AGREEING * signed
         x, signed = x[agree], height - signed[agree]
     else:
-        value = sides.inside(x) - 0.5
+        value = inside(x) - 0.5
         sure = np.abs(value) > chosen.sure
         x, signed = x[sure], np.sign(value[sure]) * signed[sure]
     if not len(x):
         x, signed = unit, np.full(len(unit), height)
     every = np.arange(len(unit))
     groups = every[:, None]
-    if noisy:  # in pieces: of 400,000 points the normals of all neighbours at once would take 0.4 GB
+    if clean.noise:  # in pieces: of 400,000 points the normals of all neighbours at once would take 0.4 GB
         pieces = np.array_split(every, max(1, len(unit) // 10_000))
         groups = np.concatenate(
-            [neighbours_of_sheet(unit, piece, normals, tree, SCATTERED)[1] for piece in pieces]
+            [neighbours_of_sheet(unit, piece, clean.normals, tree, SCATTERED)[1] for piece in pieces]
         )
 
     def tensor(array: Floats) -> torch.Tensor:
@@ -183,11 +198,8 @@ def _far(
     return x[far], np.sqrt(distance[far] ** 2 - FOOT * spacing[far] ** 2)
 
 
-def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator, *, wires: bool) -> tuple[Floats, Floats]:
-    """Return points off samples, along their normals, and their distances from the surface.
-
-    Of a cloud of wires there are none, unless `wires` asks for them.
-    """
+def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return points off samples, along their normals, and their distances from the surface."""
     if len(unit) < NEIGHBOURS:
         return unit[:0], unit[:0, 0]
     if len(unit) > OFF_SAMPLES:
@@ -196,9 +208,6 @@ def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator, *, wires: bool) 
     else:
         tree_of_planes = tree
     planes = sheet_planes(unit, tree)
-    # No plane of a wire tells a distance: a cage had IoU 0.36 with, 0.47 without.
-    if not (wires or planes.of_sheets):
-        return unit[:0], unit[:0, 0]
     trusted = planes.round & (planes.width < FLAT * planes.spacing)
     sample = np.tile(np.flatnonzero(trusted), OFF_EACH)
     step = (

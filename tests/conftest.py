@@ -68,6 +68,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
         network=NetworkConfig(inputs=3, width=32, depth=4),
         solid=dataclasses.replace(fast.solid, steps=150, batch=256, refresh=50),
         shell=dataclasses.replace(fast.shell, steps=150, batch=256, warm=50),
+        wires=None,
         pool=20_000,
         spheres=False,
     )

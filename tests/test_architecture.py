@@ -56,7 +56,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "container",
         ("errorbars", "clearances"),
     ],
-    ["cleaning", "surface", "metrics", ("sources", "resume", "train", "presets", "pools")],
+    ["surface", "metrics", ("cleaning", "sources", "resume", "train", "presets", "pools")],
     [("certified", "csg", ["join", "field"], "holding")],
     [("analytic", "checkpoint", "viewer", "pipeline", "mosaic", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],

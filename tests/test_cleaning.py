@@ -103,15 +103,13 @@ def test_means_of_anchors_are_of_one_side(noisy: Sided) -> None:
     def thickness(normals: np.ndarray | None) -> float:
         known = known_of(
             PRESETS["fast"],
-            noisy.sides,
-            unit,
+            noisy._replace(normals=normals),
             unit.min(axis=0) - 0.15,
             unit.max(axis=0) + 0.15,
-            True,
-            normals,
             np.random.default_rng(0),
             torch.Generator().manual_seed(0),
             torch.device("cpu"),
+            wires=False,
         )
         assert known.boundary.shape == (len(unit), SCATTERED, 3)
         middle = known.boundary[:, :, :2].abs().amax(dim=(1, 2)) < 0.6

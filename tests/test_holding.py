@@ -45,7 +45,9 @@ def beads(sdf: SDF, *corners: tuple[float, float, float]) -> Floats:
 def hold(sdf: SDF, points: Floats, judge: bool) -> SDF:
     lower, upper = sdf.frame.to_unit(sdf.box.lower), sdf.frame.to_unit(sdf.box.upper)
     rng = np.random.default_rng(0)
-    return held(sdf, points, lambda x: np.full(len(x), float(judge)), lower, upper, rng, dense=False)
+    return held(
+        sdf, points, lambda x: np.full(len(x), float(judge)), lower, upper, rng, dense=False, wires=False
+    )
 
 
 def test_a_thread_outside_is_cut(bare: SDF, points: Floats) -> None:

@@ -204,6 +204,33 @@ def test_the_surface_passes_through_the_points(tiny: str, cuboid_points: np.ndar
     assert held < 0.75 * loose
 
 
+def test_samples_on_wires_are_light() -> None:
+    """Of rods as thin as the spacing; heavy samples would fill what is between them."""
+    fast = PRESETS["fast"]
+    short = {"steps": 20, "batch": 128, "refresh": 0}
+    assert fast.wires is not None
+    own = dataclasses.replace(
+        fast,
+        network=dataclasses.replace(fast.network, width=32, depth=4),
+        solid=dataclasses.replace(fast.solid, **short),
+        wires=dataclasses.replace(fast.wires, **short),
+        pool=5_000,
+        spheres=False,
+    )
+    rods = [
+        trimesh.creation.cylinder(0.02, segment=[[x, y, -1.0], [x, y, 1.0]])
+        for x in (-0.6, 0.0, 0.6)
+        for y in (-0.6, 0.0, 0.6)
+    ]
+    wires = trimesh.util.concatenate(rods)
+
+    def weight(shape: trimesh.Trimesh | np.ndarray) -> object:
+        return fit(shape, preset=own, support="solid").settings["train"]["touch"]
+
+    assert weight(surface_points(wires, 600, np.random.default_rng(0))[0]) == own.wires.touch
+    assert weight(ball()) == own.solid.touch > own.wires.touch
+
+
 def test_level_by_default_puts_half_the_points_inside(tiny: str) -> None:
     sdf = fit(ball(), preset=tiny, support="solid")
     assert (sdf(ball()) > 0.0).mean() == pytest.approx(QUANTILES["solid"], abs=2 / 500)

@@ -26,31 +26,36 @@ from ocsdf3d.bench.ranking import Row, table
 from ocsdf3d.metrics import floor
 from ocsdf3d.pipeline import fit
 from ocsdf3d.presets import PRESETS, Preset
+from ocsdf3d.train import TrainConfig
 
 KEY = ("method", "preset", "shape", "points", "noise", "outliers", "seed", "samples")
 COLUMNS = {**SOLID, "slope": Column("slope of the last batch", "high"), "seconds": Column("seconds", "low")}
 
 
+def _each(change: Callable[[TrainConfig], TrainConfig]) -> Callable[[Preset], Preset]:
+    """Return what changes each of the trainings of a solid that a preset has."""
+
+    def changed(preset: Preset) -> Preset:
+        dense, wires = (None if one is None else change(one) for one in (preset.dense, preset.wires))
+        return replace(preset, solid=change(preset.solid), dense=dense, wires=wires)
+
+    return changed
+
+
 def _solid(**changes: object) -> Callable[[Preset], Preset]:
-    return lambda preset: replace(preset, solid=replace(preset.solid, **changes))  # type: ignore[arg-type]
-
-
-def _half(preset: Preset) -> Preset:
-    return replace(preset, solid=replace(preset.solid, steps=preset.solid.steps // 2))
+    return _each(lambda config: replace(config, **changes))  # type: ignore[arg-type]
 
 
 VARIANTS: dict[str, Callable[[Preset], Preset]] = {
     "as it is": lambda preset: preset,
     "points not held to 0": _solid(touch=0.0, touch_start=0.0),
-    "points held from the start": lambda preset: replace(
-        preset, solid=replace(preset.solid, touch_start=preset.solid.touch)
-    ),
+    "points held from the start": _each(lambda config: replace(config, touch_start=config.touch)),
     "no known distances": _solid(away=0.0),
     "neither": _solid(touch=0.0, touch_start=0.0, away=0.0),
     "unsure labels too": lambda preset: replace(preset, sure=0.0),
     "no exploration": _solid(refresh=0),
     "no balls": lambda preset: replace(preset, spheres=False),
-    "half of the steps": _half,
+    "half of the steps": _each(lambda config: replace(config, steps=config.steps // 2)),
 }
 KEPT = "noise kept"  # the one lever outside the preset
 
