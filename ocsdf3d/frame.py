@@ -19,7 +19,7 @@ __all__ = ["Frame", "check_shape", "inliers"]
 
 Floats = NDArray[np.float64]
 
-ISOLATED = 3.0  # see `inliers`
+ISOLATED, SCATTERED = 3.0, 0.5  # see `inliers`
 MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
 FLAT = 1e-6  # relative extent under which a direction counts as absent; float32 scans leave about 1e-7
 
@@ -117,13 +117,24 @@ def inliers(points: Floats) -> NDArray[np.bool_]:
     """Return which distinct points, (n, 3), belong to something: (n,) bool, False for isolated ones.
 
     A point is isolated when its own spacing (mean distance to 5 neighbours) is over `ISOLATED` times the
-    second smallest spacing among its 10 neighbours; that is repeated without them, five times at most. It is
-    judged against its neighbours, not against the cloud, so that uneven sampling is no offence.
+    second smallest spacing among its 10 neighbours. It is judged against its neighbours, not against the
+    cloud, so that uneven sampling is no offence.
+
+    Outliers far from the surface have none but outliers around them, and are as dense as these. So points
+    whose spacing is over `ISOLATED` times the cloud's median are asked whether their neighbourhoods fill
+    space as outliers do: where the third extent of 11 points over the second is `SCATTERED` in the mean of
+    such neighbours, they go too. All of that is repeated without them, five times at most.
 
     Notes
     -----
     2,048 points and 5 % uniform outliers in 1.5 × their box: sides of a sphere 0.15 → 0.99 IoU, camel → 0.95.
     Of clean samples it takes at most 1 % (shapes with many small parts), of a sphere sampled 100:1 none.
+
+    The ratio of extents is 0.45 to 0.8 of the outliers that neighbours do not tell, of sparse parts of a
+    surface (spheres sampled 100:1 and 1000:1, or with 100 points beside one of 20,000) 0.03 to 0.35. Of 970
+    outliers of 20,000 points of daratech neighbours alone left 604 that are over 0.03 of the unit frame off
+    the surface, this 4; of 2,048 points 20 and 8, and the twelve had closed a quarter of its box: IoU of the
+    sides 0.84 clean, 0.47 with them, 0.81 now.
     """
     keep = np.ones(len(points), dtype=bool)
     for _ in range(5):
@@ -133,7 +144,21 @@ def inliers(points: Floats) -> NDArray[np.bool_]:
         distance, index = cKDTree(rest).query(rest, k=11, workers=tree_workers())
         spacing = distance[:, 1:6].mean(axis=1)
         isolated = spacing > ISOLATED * np.partition(spacing[index[:, 1:]], 1, axis=1)[:, 1]
+        isolated |= _scattered(rest, index, spacing > ISOLATED * np.median(spacing))
         if not isolated.any():
             break
         keep[np.flatnonzero(keep)[isolated]] = False
     return keep
+
+
+def _scattered(points: Floats, index: NDArray[np.int64], sparse: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the sparse points, (n,) bool, fill space with their neighbours, `index`, (n, k)."""
+    patch = points[index[sparse]]
+    patch -= patch.mean(axis=1, keepdims=True)
+    squares = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", patch, patch))
+    third = np.zeros(len(points))
+    third[sparse] = np.sqrt(np.maximum(squares[:, 0], 0.0) / np.maximum(squares[:, 1], 1e-300))
+    asked = sparse[index[sparse]]
+    found = np.zeros(len(points), dtype=bool)
+    found[sparse] = (third[index[sparse]] * asked).sum(axis=1) > SCATTERED * asked.sum(axis=1)
+    return found

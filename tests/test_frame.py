@@ -170,5 +170,30 @@ def test_isolated_points_are_told_from_uneven_sampling() -> None:
     assert inliers(dense).mean() > 0.95
 
 
+def on_sphere(n: int, rng: np.random.Generator) -> np.ndarray:
+    points = rng.normal(size=(n, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def test_outliers_far_from_the_surface_have_only_outliers_around_them() -> None:
+    rng = np.random.default_rng(0)
+    outliers = rng.uniform(-3.0, 3.0, (1000, 3))
+    off = np.abs(np.linalg.norm(outliers, axis=1) - 1.0)
+    kept = inliers(np.concatenate([on_sphere(20_000, rng), outliers]))
+    assert kept[:20_000].mean() > 0.99
+    assert kept[20_000:][off > 0.1].mean() < 0.01  # measured 0; 0.89 by the neighbours alone
+
+
+@pytest.mark.parametrize("case", ["ball", "line"])
+def test_sparse_surfaces_beside_dense_ones_are_no_outliers(case: str) -> None:
+    rng = np.random.default_rng(0)
+    ball = on_sphere(100, rng) + [4.0, 0.0, 0.0]
+    line = np.linspace(3.0, 9.0, 40)[:, None] * [1.0, 0.0, 0.0]
+    sparse = ball if case == "ball" else line
+    kept = inliers(np.concatenate([on_sphere(20_000, rng), sparse]))
+    assert kept[20_000:].all()
+    assert kept[:20_000].mean() > 0.99
+
+
 def test_too_few_points_are_all_kept() -> None:
     assert inliers(np.random.default_rng(0).normal(size=(12, 3))).all()
