@@ -187,7 +187,7 @@ def test_outliers_far_from_the_surface_have_only_outliers_around_them() -> None:
 @pytest.mark.parametrize("case", ["ball", "line"])
 def test_sparse_surfaces_beside_dense_ones_are_no_outliers(case: str) -> None:
     rng = np.random.default_rng(0)
-    ball = on_sphere(100, rng) + [4.0, 0.0, 0.0]
+    ball = on_sphere(100, rng) + np.array([4.0, 0.0, 0.0])
     line = np.linspace(3.0, 9.0, 40)[:, None] * [1.0, 0.0, 0.0]
     sparse = ball if case == "ball" else line
     kept = inliers(np.concatenate([on_sphere(20_000, rng), sparse]))
