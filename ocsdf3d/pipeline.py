@@ -280,7 +280,7 @@ def _learnt(
     unit, lower, upper = frame.to_unit(kept), given.lower, given.upper
     generator = torch.Generator(device=target).manual_seed(seed)
     skin = None
-    if sides.support == "shell" and chosen.frame != "deviation":  # the paper's learner walks to the samples
+    if sides.support == "shell" and chosen.skin:
         skin = skin_of(unit, rng)
     told = sides if skin is None else dataclasses.replace(sides, inside=skin)
     material = source_of(chosen, told, unit, lower, upper, rng, generator, target)

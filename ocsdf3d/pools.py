@@ -149,7 +149,7 @@ def known_of(
     inside = clean.sides.inside
     if inside is None:
         raise ValueError(
-            "`touch` and `away` of a shell must be 0 where `frame` is deviation: it has no skin."
+            "`touch` and `away` of a shell must be 0 where `skin` is False: no distance is known."
         )
     unit = clean.frame.to_unit(clean.points)
     tree = cKDTree(unit)

@@ -76,6 +76,9 @@ class Preset:
         Training of a solid whose points lie on wires, see `planes.on_wires`; as above when None.
     spheres : bool
         Hold f to distances, see `inscribed`, and such a solid to its points, see `spheres`.
+    skin : bool
+        Learn a shell from the skin that its points span, see `skin`, not as the paper does: points against
+        seeds that walk to them.
     """
 
     network: NetworkConfig
@@ -90,6 +93,7 @@ class Preset:
     dense: TrainConfig | None = None
     wires: TrainConfig | None = None
     spheres: bool = True
+    skin: bool = True
 
 
 def _presets() -> dict[str, Preset]:
@@ -157,7 +161,16 @@ def _presets() -> dict[str, Preset]:
             wires=replace(light, **large),
             pool=1_500_000,
         ),
-        "paper": Preset(paper_network, paper, paper, frame="deviation", grow=0.5, sure=0.0, spheres=False),
+        "paper": Preset(
+            paper_network,
+            paper,
+            paper,
+            frame="deviation",
+            grow=0.5,
+            sure=0.0,
+            spheres=False,
+            skin=False,
+        ),
     }
 
 

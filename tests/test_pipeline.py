@@ -265,7 +265,7 @@ def test_paper_learns_the_surface(tiny: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_papers_learner_of_a_surface_knows_no_distances(tiny: str) -> None:
-    own = dataclasses.replace(PRESETS[tiny], frame="deviation")
+    own = dataclasses.replace(PRESETS[tiny], skin=False)
     assert own.shell.touch > 0.0
     with pytest.raises(ValueError, match="`touch` and `away` of a shell must be 0"):
         fit(ball(), preset=own, support="shell")
