@@ -25,7 +25,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box, PointCloud
-from ocsdf3d.sampling import surface_points
+from ocsdf3d.sampling import some_of, surface_points
 
 Floats = NDArray[np.float64]
 Figures = dict[str, float | int | bool | None]
@@ -259,9 +259,7 @@ def _samples(
     """Points of a shape and their unit normals, relative to `frame` (None: the shape is so already)."""
     rng = np.random.default_rng([seed, stream])
     if isinstance(shape, PointCloud):
-        chosen = np.arange(len(shape))
-        if len(shape) > samples:
-            chosen = np.sort(rng.choice(len(shape), samples, replace=False))
+        chosen = some_of(len(shape), samples, rng)
         points, normals = shape.points[chosen], None if shape.normals is None else shape.normals[chosen]
         return points if frame is None else (points - frame.center) / frame.longest, normals
     local = shape if frame is None else _moved(shape, frame)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
+from ocsdf3d.sampling import some_of
 
 __all__ = ["denoised", "noise_level", "noise_seen", "smoothed"]
 
@@ -56,7 +57,7 @@ def noise_level(points: Floats, rng: np.random.Generator) -> float:
     """
     if len(points) < 4 * NEIGHBOURS:
         return 0.0
-    asked = points if len(points) <= ASKED else points[rng.choice(len(points), ASKED, replace=False)]
+    asked = points[some_of(len(points), ASKED, rng)]
     planes = sheet_planes(asked, cKDTree(points))
     disc = planes.round & planes.flat
     if not planes.of_sheets or disc.mean() < DISCS:

@@ -30,7 +30,7 @@ from ocsdf3d.planes import on_wires
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
 from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
-from ocsdf3d.sampling import surface_points
+from ocsdf3d.sampling import some_of, surface_points
 from ocsdf3d.sides import USED_POINTS, Sides, sides_by
 from ocsdf3d.skin import LEVEL, skin_of
 from ocsdf3d.thinning import ThinnedCloud, read_within
@@ -232,7 +232,7 @@ def fit_within(
     unit, beyond = frame.to_unit(kept), frame.to_unit(others)
     if whole.support == "solid":
         room = max(USED_POINTS - len(beyond), USED_POINTS // 2)
-        few = unit if len(unit) <= room else unit[np.sort(rng.choice(len(unit), room, replace=False))]
+        few = unit[some_of(len(unit), room, rng)]
         sides = sides_by(
             lambda x: -whole(frame.to_world(x)) / frame.scale,
             np.concatenate([few, beyond]),
@@ -414,9 +414,7 @@ def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.rand
     """Return the points to learn from, (n, 3) float64 [world units]."""
     if isinstance(shape, trimesh.Trimesh):
         return surface_points(shape, MESH_POINTS if points is None else points, rng)[0]
-    if points is None or points >= len(shape):
-        return shape.points
-    return shape.points[np.sort(rng.choice(len(shape), points, replace=False))]
+    return shape.points if points is None else shape.points[some_of(len(shape), points, rng)]
 
 
 def _hash_of(shape: trimesh.Trimesh | PointCloud) -> str:

@@ -13,7 +13,7 @@ from ocsdf3d.cores import tree_workers
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.presets import Preset
 from ocsdf3d.query import Function
-from ocsdf3d.sampling import uniform_in_ball
+from ocsdf3d.sampling import some_of, uniform_in_ball
 from ocsdf3d.sides import Sides
 from ocsdf3d.skin import THICK, Skin
 from ocsdf3d.sources import Known, Labelled, Source, Surface
@@ -202,11 +202,7 @@ def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats,
     """Return points off samples, along their normals, and their distances from the surface."""
     if len(unit) < NEIGHBOURS:
         return unit[:0], unit[:0, 0]
-    if len(unit) > OFF_SAMPLES:
-        unit = unit[rng.choice(len(unit), OFF_SAMPLES, replace=False)]
-        tree_of_planes = cKDTree(unit)
-    else:
-        tree_of_planes = tree
+    unit = unit[some_of(len(unit), OFF_SAMPLES, rng)]
     planes = sheet_planes(unit, tree)
     trusted = planes.round & (planes.width < FLAT * planes.spacing)
     sample = np.tile(np.flatnonzero(trusted), OFF_EACH)
@@ -215,7 +211,7 @@ def _off(unit: Floats, tree: cKDTree, rng: np.random.Generator) -> tuple[Floats,
     )
     x = unit[sample] + step[:, None] * planes.normals[sample]
     k = min(NEIGHBOURS, len(unit))
-    index = tree_of_planes.query(x, k=k, workers=tree_workers())[1]
+    index = cKDTree(unit).query(x, k=k, workers=tree_workers())[1]
     apart = np.abs(((x[:, None] - unit[index]) * planes.normals[index]).sum(axis=-1)).min(axis=1)
     alone = apart > CLEAR * np.abs(step)
     return x[alone], np.abs(step[alone])

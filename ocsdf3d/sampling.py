@@ -1,4 +1,4 @@
-"""Random draws, generator in hand: points on a mesh, uniform seeds in a box or a ball.
+"""Random draws, generator in hand: points on a mesh, some of many, uniform seeds in a box or a ball.
 
 Nothing here touches a global generator: NumPy draws take a `numpy.random.Generator`, torch draws a
 `torch.Generator`, so that one seed fixes a whole run.
@@ -54,6 +54,13 @@ def surface_points(mesh: trimesh.Trimesh, n: int, rng: np.random.Generator) -> t
     root, along = np.sqrt(rng.random(n)), rng.random(n)
     weights = np.stack([1.0 - root, root * (1.0 - along), root * along], axis=1)
     return np.einsum("nk,nkd->nd", weights, corners[face_index]), face_index
+
+
+def some_of(count: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows, (m,) int64 ascending, of at most `most` of `count`, drawn without replacement."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(rng.choice(count, most, replace=False))
 
 
 def uniform_in_box(

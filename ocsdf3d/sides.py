@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import PointCloud
+from ocsdf3d.sampling import some_of
 from ocsdf3d.tetrahedra import labelled, sharpened
 from ocsdf3d.winding import (
     NEIGHBOURS,
@@ -133,10 +134,9 @@ def find_sides(
                     sharpened(field, rng),
                 )
             why = f"the normals are not trusted (only {agreement:.0%} agree with their own winding field); "
-    if len(points) > USED_POINTS:
-        points = points[np.sort(rng.choice(len(points), USED_POINTS, replace=False))]
+    points = points[some_of(len(points), USED_POINTS, rng)]
     dense = len(points) > SOLVED_POINTS
-    few = points[np.sort(rng.choice(len(points), SUBSET, replace=False))] if dense else points
+    few = points[some_of(len(points), SUBSET, rng)] if dense else points
     fields = bare_fields(few)
     two_sided, jump = _contrast(fields[0])
     leak = _leak(fields[0], rng)
@@ -213,9 +213,8 @@ def normal_winding(cloud: PointCloud, rng: np.random.Generator) -> tuple[DipoleF
     assert cloud.normals is not None
     points, first = np.unique(cloud.points, axis=0, return_index=True)
     normals = cloud.normals[first]
-    if len(points) > USED_POINTS:
-        keep = np.sort(rng.choice(len(points), USED_POINTS, replace=False))
-        points, normals = points[keep], normals[keep]
+    keep = some_of(len(points), USED_POINTS, rng)
+    points, normals = points[keep], normals[keep]
     tree = cKDTree(points)
     k = min(NEIGHBOURS, len(points))
     area = np.pi * tree.query(points, k=k, workers=tree_workers())[0][:, -1] ** 2 / k

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay, cKDTree
 
 from ocsdf3d.cores import tree_workers
+from ocsdf3d.sampling import some_of
 from ocsdf3d.tetrahedra import triangulated
 from ocsdf3d.winding import local_spacing
 
@@ -79,8 +80,7 @@ def skin_of(points: Floats, rng: np.random.Generator) -> Skin:
 
     Samples that no edge joins to another span nothing but themselves.
     """
-    if len(points) > USED:
-        points = points[np.sort(rng.choice(len(points), USED, replace=False))]
+    points = points[some_of(len(points), USED, rng)]
     spacing = local_spacing(cKDTree(points), points)
     mesh = triangulated(points, spacing, rng)
 

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.cones import Cones
+from ocsdf3d.sampling import some_of
 from ocsdf3d.tetrahedra import to_circumcentres, triangulated
 from ocsdf3d.winding import local_spacing
 
@@ -143,8 +144,7 @@ def touching(
     rng : numpy.random.Generator
         Source of all randomness.
     """
-    if len(points) > HELD_POINTS:
-        points = points[np.sort(rng.choice(len(points), HELD_POINTS, replace=False))]
+    points = points[some_of(len(points), HELD_POINTS, rng)]
     spacing = local_spacing(cKDTree(points), points)
     mesh = triangulated(points, spacing, rng)
     corners = mesh.points[mesh.simplices]

@@ -28,6 +28,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "ranks",
         "topology",
         "durable",
+        "sampling",
         ("geometry", "oracle", "query"),
         (
             "cores",
@@ -45,7 +46,6 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
     ],
     [
         (["io", "frame"], "thinning"),
-        "sampling",
         ("planes", "noise"),
         ("winding", "tetrahedra", ["sides", "spheres", "skin"]),
         "inscribed",

@@ -9,7 +9,19 @@ import pytest
 import torch
 import trimesh
 
-from ocsdf3d.sampling import surface_points, uniform_in_ball, uniform_in_box
+from ocsdf3d.sampling import some_of, surface_points, uniform_in_ball, uniform_in_box
+
+
+def test_some_rows_of_many_are_drawn_in_order_and_once() -> None:
+    rows = some_of(1000, 300, np.random.default_rng(0))
+    assert len(rows) == 300
+    assert (np.diff(rows) > 0).all()
+    assert rows.min() >= 0
+    assert rows.max() < 1000
+    assert abs(rows.mean() - 499.5) < 5.0 * np.sqrt(1000.0**2 / 12 / 300)
+    assert np.array_equal(rows, some_of(1000, 300, np.random.default_rng(0)))
+    assert np.array_equal(some_of(5, 5, np.random.default_rng(0)), np.arange(5))
+    assert np.array_equal(some_of(0, 5, np.random.default_rng(0)), np.arange(0))
 
 
 def fan(scale: float = 1.0, move: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> trimesh.Trimesh:

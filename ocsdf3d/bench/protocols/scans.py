@@ -30,6 +30,7 @@ from ocsdf3d.bench.protocols.solids import settings_of
 from ocsdf3d.bench.survey import truths
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.metrics import floor
+from ocsdf3d.sampling import some_of
 
 MOST = 100_000
 COLUMNS = {
@@ -54,9 +55,7 @@ def load_scan(path: Path, truth: Path | None, seed: int, samples: int) -> Sample
     if not isinstance(cloud, PointCloud):
         raise ValueError(f"{path}: holds a mesh; the folder `points` is for clouds")
     rng = np.random.default_rng([seed, 2])
-    points = cloud.points
-    if len(points) > MOST:
-        points = points[rng.choice(len(points), MOST, replace=False)]
+    points = cloud.points[some_of(len(cloud), MOST, rng)]
     if truth is not None:
         mesh = read(truth)
         assert isinstance(mesh, trimesh.Trimesh)
