@@ -56,7 +56,7 @@ def lazy() -> Preset:
     network = NetworkConfig(
         inputs=3, width=16, depth=2, activation="full_sort", constraint="bjorck", bias=0.0
     )
-    return Preset(network, config, config, sure=0.0)
+    return Preset(network, config, config, sure=0.0, spheres=False, skin=False)
 
 
 @pytest.fixture(scope="module")
