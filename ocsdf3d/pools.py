@@ -32,7 +32,7 @@ OFFSET = 1.5  # local spacings
 OFF_SAMPLES, OFF_EACH = 8000, 16
 FLAT = 0.15  # spacings: samples whose plane holds its neighbours less closely have no normal to speak of
 CLEAR = 0.75  # of the offset: no plane may be nearer
-AGREEING = 0.25  # of a distance: how much that from the skin's middle may differ
+AGREEING = 0.25  # of a distance: how much less that from the skin's middle may be; it hardly is more
 SCATTERED = 6  # neighbours
 EXPLORED = 12_000  # seeds of one exploration
 EXPLORED_SHARE = 0.2  # of a batch
@@ -165,7 +165,7 @@ def known_of(
     height = 0.0
     if skin is not None:
         height = THICK
-        agree = np.abs(skin.distance(x) - signed) < AGREEING * signed
+        agree = skin.free(x, (1.0 - AGREEING) * signed)
         x, signed = x[agree], height - signed[agree]
     else:
         value = inside(x) - 0.5

@@ -41,7 +41,9 @@ JOINED = 2.0  # longest edge; along a wire one gap in a thousand is longer
 FILLED = 0.9  # largest circumradius of a tetrahedron
 USED = 30_000  # points, at most: of more, the gaps are narrower than the skin
 DRAWN = 400_000  # points on triangles and edges, whose distances stand for those of the simplices
-BLUR = 0.15  # of THICK: how fast the sides grow sure of themselves
+BLUR = 0.15  # of THICK: how fast the sides grow sure of themselves, up to
+SURE = 30.0  # times that
+ALIKE = 1.25  # ratio of reaches that are looked at together
 
 
 class Skin:
@@ -58,20 +60,35 @@ class Skin:
     """
 
     def __init__(self, cloud: Floats, mesh: Delaunay, filled: NDArray[np.bool_]) -> None:
-        self.tree = cKDTree(cloud)
+        # Nodes shrunk to their points, SciPy's default, are a hundred times as slow to be ruled out from afar.
+        self.tree = cKDTree(cloud, compact_nodes=False)
         self.mesh = mesh
         self.filled = np.append(filled, False)  # outside of the hull
 
-    def distance(self, x: Floats) -> Floats:
-        """Return how far points, (n, 3), are from what is spanned, (n,), at most; 0 in what is filled."""
-        apart: Floats = self.tree.query(x, workers=tree_workers())[0]
+    def distance(self, x: Floats, most: float) -> Floats:
+        """Return how far points, (n, 3), are from what is spanned, (n,), at most; 0 in what is filled.
+
+        From `most` on it is inf. To find the nearest of half a million points on a sheet costs 0.4 ms from
+        afar, to find that none is within 3/4 of that 0.06 ms, within five times `THICK` 0.0003 ms.
+        """
+        apart: Floats = self.tree.query(x, distance_upper_bound=most, workers=tree_workers())[0]
         apart[self.filled[self.mesh.find_simplex(x)]] = 0.0
         return apart
 
+    def free(self, x: Floats, reach: Floats) -> NDArray[np.bool_]:
+        """Return around which points, (n, 3), nothing is spanned within their `reach`, (n,) > 0."""
+        apart = np.empty(len(x))
+        bins = np.floor(np.log(reach) / np.log(ALIKE))
+        for one in np.unique(bins):
+            alike = bins == one
+            apart[alike] = self.distance(x[alike], float(reach[alike].max()))
+        return apart >= reach
+
     def __call__(self, x: Floats) -> Floats:
         """Return the side of points, (n, 3), from 0 to 1: above 1/2 in the skin."""
-        sureness = (self.distance(x) - THICK) / (BLUR * THICK)
-        value: Floats = 1.0 / (1.0 + np.exp(np.clip(sureness, -30.0, 30.0)))
+        blur = BLUR * THICK
+        sureness = (self.distance(x, THICK + SURE * blur) - THICK) / blur
+        value: Floats = 1.0 / (1.0 + np.exp(np.clip(sureness, -SURE, SURE)))
         return value
 
 

@@ -26,15 +26,27 @@ def inner(n: int, height: float) -> Floats:
 def test_a_sheet_is_spanned_without_gaps() -> None:
     """2,000 samples, gaps of up to 0.1: each point between is near the middle, and surely skin."""
     skin = skin_of(square(2000), rng())
-    assert np.quantile(skin.distance(inner(5000, 0.0)), 0.99) < 0.4 * THICK
+    assert np.quantile(skin.distance(inner(5000, 0.0), 1.0), 0.99) < 0.4 * THICK
     assert (skin(inner(5000, 0.0)) > 0.7).all()
 
 
 @pytest.mark.parametrize("height", [0.02, -0.05, 0.3])
 def test_off_a_sheet_the_distance_is_the_height(height: float) -> None:
     skin = skin_of(square(2000), rng())
-    assert skin.distance(inner(2000, height)) == pytest.approx(abs(height), rel=0.1, abs=1e-3)
+    assert skin.distance(inner(2000, height), 1.0) == pytest.approx(abs(height), rel=0.1, abs=1e-3)
     assert (skin(inner(2000, height)) < 0.01).all()
+
+
+def test_far_points_have_no_distance_and_are_free_as_far_as_it_says() -> None:
+    skin = skin_of(square(500), rng())
+    x = rng().uniform(-1.0, 1.0, (1000, 3))
+    x[:, 2] = np.sign(x[:, 2]) * np.maximum(np.abs(x[:, 2]), 0.03)
+    whole, near = skin.distance(x, 9.0), skin.distance(x, 0.2)
+    assert np.isfinite(whole).all()
+    assert np.array_equal(near[whole < 0.2], whole[whole < 0.2])
+    assert np.isinf(near[whole > 0.2]).all()
+    reach = whole * rng().uniform(0.3, 3.0, len(x))
+    assert np.array_equal(skin.free(x, reach), whole >= reach)
 
 
 def test_where_the_skin_ends_nothing_is_sure() -> None:
@@ -85,7 +97,7 @@ def test_five_samples_far_apart_are_themselves() -> None:
     points = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.9, 0.9, 0.9]])
     skin = skin_of(points, rng())
     assert isinstance(skin, Skin)
-    assert skin.distance(points).max() < 1e-12
+    assert skin.distance(points, 1.0).max() < 1e-12
     assert (skin(points + 10.0) < 1e-12).all()
 
 
