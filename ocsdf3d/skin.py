@@ -60,7 +60,7 @@ class Skin:
     """
 
     def __init__(self, cloud: Floats, mesh: Delaunay, filled: NDArray[np.bool_]) -> None:
-        # Nodes shrunk to their points, SciPy's default, are a hundred times as slow to be ruled out from afar.
+        # Nodes shrunk to their points, as is the default, are a hundred times as slow to rule out from afar.
         self.tree = cKDTree(cloud, compact_nodes=False)
         self.mesh = mesh
         self.filled = np.append(filled, False)  # outside of the hull

@@ -92,8 +92,8 @@ def test_nothing_left_is_said() -> None:
 
 
 def test_a_lesson_is_the_same_every_time_and_teaches() -> None:
-    lessons = [lesson for k in range(4) if (lesson := teach.lesson((7, k))) is not None]
-    again = teach.lesson((7, 0))
+    lessons = [lesson for k in (1, 2, 3) if (lesson := teach.lesson((7, k))) is not None]
+    again = teach.lesson((7, 1))
     assert again is not None
     assert torch.equal(lessons[0].inside, again.inside)
     assert lessons[0].inside.shape[1] == teach.READINGS
@@ -109,10 +109,10 @@ def test_a_lesson_is_the_same_every_time_and_teaches() -> None:
             )
         return float(np.mean(shares))
 
-    # Measured: 0.22 by the field, 0.17 after 200 steps, 0.16 by the package's weights, which were not taught
-    # these four, one of them a thicket of wires.
+    # Measured: 0.28 by the field, 0.15 after 60 steps, 0.20 by the package's weights, which were not taught
+    # these three.
     field = wrong(None)
-    assert wrong(teach.taught_on(lessons, 200, 1e-2, 0)) < 0.85 * field
+    assert wrong(teach.taught_on(lessons, 60, 1e-2, 0)) < 0.85 * field
     assert wrong(taught()) < 0.85 * field
 
 
