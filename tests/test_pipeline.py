@@ -239,20 +239,13 @@ def test_a_shell_is_a_thin_skin_around_the_points() -> None:
     """A bent sheet: its mesh is closed, near it everywhere, and there on both sides."""
     u = np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 2))
     sheet = np.column_stack([u, 0.3 * np.sin(2.0 * u[:, 0])])
-    fast = PRESETS["fast"]
-    own = dataclasses.replace(
-        fast,
-        network=dataclasses.replace(fast.network, width=64, depth=6),
-        shell=dataclasses.replace(fast.shell, steps=300, batch=384),
-        pool=100_000,
-    )
-    sdf = fit(sheet, preset=own, support="auto", seed=0)
+    sdf = fit(sheet, preset="fast", support="auto", seed=0)  # a smaller one leaves lumps off the sheet
     assert sdf.support == "shell"
     assert sdf.level == LEVEL
     mesh = sdf.mesh(resolution=200)  # coarser cells than half of the skin leave holes
     assert mesh.is_watertight
     apart, _ = cKDTree(surface_points(mesh, 20_000, np.random.default_rng(0))[0]).query(sheet)
-    assert np.quantile(apart, 0.99) < 0.03  # spacing 0.08; measured 0.024
+    assert np.quantile(apart, 0.99) < 0.03  # spacing 0.08; measured 0.022
     x = mesh.vertices[(np.abs(mesh.vertices[:, :2]) < 0.9).all(axis=1)]
     height = x[:, 2] - 0.3 * np.sin(2.0 * x[:, 0])
     assert np.quantile(np.abs(height), 0.99) < 0.04
