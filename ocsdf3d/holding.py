@@ -62,7 +62,7 @@ def held(
     dense : bool
         Whether the points are clean, and so many that the field is held to them too.
     wires : bool
-        Whether they lie on wires, see `planes.on_wires`.
+        Whether those of a solid lie on wires, see `planes.on_wires`.
     """
     frame = sdf.frame
     if dense:

@@ -288,8 +288,8 @@ def _learnt(
     dense = sides.support == "solid" and len(unit) > DENSE_POINTS and noise == 0.0
     if dense and chosen.dense is not None:
         config = chosen.dense
-    wires = on_wires(unit)
-    if wires and sides.support == "solid" and chosen.wires is not None:
+    wires = sides.support == "solid" and on_wires(unit)
+    if wires and chosen.wires is not None:
         config = chosen.wires
     known = None
     if config.touch or config.touch_start or config.away:
@@ -401,13 +401,7 @@ def _chosen(
             changes.update(lam=lam, lam_start=lam * config.lam_start / config.lam)
         return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
-    return dataclasses.replace(
-        chosen,
-        solid=with_options(chosen.solid),
-        shell=with_options(chosen.shell),
-        dense=None if chosen.dense is None else with_options(chosen.dense),
-        wires=None if chosen.wires is None else with_options(chosen.wires),
-    )
+    return chosen.with_each(with_options)
 
 
 def _cloud(shape: trimesh.Trimesh | PointCloud, points: int | None, rng: np.random.Generator) -> Floats:

@@ -36,6 +36,7 @@ of 0.15.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ocsdf3d.complement import WalkConfig
@@ -95,6 +96,13 @@ class Preset:
     spheres: bool = True
     skin: bool = True
 
+    def with_each(self, change: Callable[[TrainConfig], TrainConfig]) -> Preset:
+        """Return it with each of its trainings changed."""
+        dense, wires = (None if one is None else change(one) for one in (self.dense, self.wires))
+        return dataclasses.replace(
+            self, solid=change(self.solid), shell=change(self.shell), dense=dense, wires=wires
+        )
+
 
 def _presets() -> dict[str, Preset]:
     solid = TrainConfig(
@@ -138,14 +146,9 @@ def _presets() -> dict[str, Preset]:
         inputs=3, width=512, depth=4, activation="full_sort", constraint="bjorck", bias=0.0
     )
     replace = dataclasses.replace
-    draft = {"steps": 600, "batch": 768, "refresh": 100}
-    large = {"steps": 12_000, "batch": 2048, "anchors": 1024}
     return {
-        "fast": Preset(
-            network,
-            replace(solid, **draft),
-            replace(light, **draft),
-            wires=replace(light, **draft),
+        "fast": Preset(network, solid, light, wires=light).with_each(
+            lambda config: replace(config, steps=600, batch=768, refresh=100)
         ),
         "default": Preset(
             network,
@@ -155,12 +158,8 @@ def _presets() -> dict[str, Preset]:
             dense=replace(solid, batch=512, anchors=1536, lam=300.0),
         ),
         "best": Preset(
-            NetworkConfig(inputs=3, width=192, depth=12),
-            replace(solid, **large),
-            replace(light, **large),
-            wires=replace(light, **large),
-            pool=1_500_000,
-        ),
+            NetworkConfig(inputs=3, width=192, depth=12), solid, light, wires=light, pool=1_500_000
+        ).with_each(lambda config: replace(config, steps=12_000, batch=2048, anchors=1024)),
         "paper": Preset(
             paper_network,
             paper,

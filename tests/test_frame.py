@@ -157,10 +157,14 @@ def test_noise_decides() -> None:
             check_shape(plane)
 
 
+def on_sphere(n: int, rng: np.random.Generator) -> np.ndarray:
+    points = rng.normal(size=(n, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
 def test_isolated_points_are_told_from_uneven_sampling() -> None:
     rng = np.random.default_rng(0)
-    sphere = rng.normal(size=(2000, 3))
-    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    sphere = on_sphere(2000, rng)
     outliers = rng.uniform(-1.5, 1.5, (100, 3))
     far = np.abs(np.linalg.norm(outliers, axis=1) - 1.0) > 0.3  # six spacings of the surface away from it
     kept = inliers(np.concatenate([sphere, outliers]))
@@ -168,11 +172,6 @@ def test_isolated_points_are_told_from_uneven_sampling() -> None:
     assert kept[2000:][far].mean() < 0.2  # two outliers that neighbour each other may vouch for one another
     dense = sphere[rng.random(2000) < np.exp(np.log(100.0) * (sphere[:, 0] - 1.0) / 2.0)]  # 100:1 along x
     assert inliers(dense).mean() > 0.95
-
-
-def on_sphere(n: int, rng: np.random.Generator) -> np.ndarray:
-    points = rng.normal(size=(n, 3))
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def test_outliers_far_from_the_surface_have_only_outliers_around_them() -> None:

@@ -157,6 +157,11 @@ def test_noise_is_smoothed_unless_it_is_to_stay(tiny: str) -> None:
     assert kept.settings["noise"] == 0.0
     x = rng.uniform(-1, 1, (500, 3))
     assert np.abs(smooth(x) - kept(x)).max() > 1e-3
+    assert fit(ball(800), preset=tiny).settings["noise"] == 0.0
+    # Samples of a mesh are taken at their word: its roughness is its shape.
+    rough = trimesh.creation.icosphere(4)
+    rough.vertices *= 1.0 + 0.02 * rng.normal(size=(len(rough.vertices), 1))
+    assert fit(rough, preset=tiny).settings["noise"] == 0.0
 
 
 def test_a_preset_of_ones_own(tiny: str) -> None:
@@ -245,7 +250,7 @@ def test_a_shell_is_a_thin_skin_around_the_points() -> None:
     mesh = sdf.mesh(resolution=200)  # coarser cells than half of the skin leave holes
     assert mesh.is_watertight
     apart, _ = cKDTree(surface_points(mesh, 20_000, np.random.default_rng(0))[0]).query(sheet)
-    assert np.quantile(apart, 0.99) < 0.03  # spacing 0.08; measured 0.022
+    assert np.quantile(apart, 0.99) < 0.03  # spacing 0.08; measured 0.022, and 0.050 of 120 nodes
     x = mesh.vertices[(np.abs(mesh.vertices[:, :2]) < 0.9).all(axis=1)]
     height = x[:, 2] - 0.3 * np.sin(2.0 * x[:, 0])
     assert np.quantile(np.abs(height), 0.99) < 0.04

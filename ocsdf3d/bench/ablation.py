@@ -33,27 +33,21 @@ COLUMNS = {**SOLID, "slope": Column("slope of the last batch", "high"), "seconds
 
 
 def _each(change: Callable[[TrainConfig], TrainConfig]) -> Callable[[Preset], Preset]:
-    """Return what changes each of the trainings of a solid that a preset has."""
-
-    def changed(preset: Preset) -> Preset:
-        dense, wires = (None if one is None else change(one) for one in (preset.dense, preset.wires))
-        return replace(preset, solid=change(preset.solid), dense=dense, wires=wires)
-
-    return changed
+    return lambda preset: preset.with_each(change)
 
 
-def _solid(**changes: object) -> Callable[[Preset], Preset]:
+def _set(**changes: object) -> Callable[[Preset], Preset]:
     return _each(lambda config: replace(config, **changes))  # type: ignore[arg-type]
 
 
 VARIANTS: dict[str, Callable[[Preset], Preset]] = {
     "as it is": lambda preset: preset,
-    "points not held to 0": _solid(touch=0.0, touch_start=0.0),
+    "points not held to 0": _set(touch=0.0, touch_start=0.0),
     "points held from the start": _each(lambda config: replace(config, touch_start=config.touch)),
-    "no known distances": _solid(away=0.0),
-    "neither": _solid(touch=0.0, touch_start=0.0, away=0.0),
+    "no known distances": _set(away=0.0),
+    "neither": _set(touch=0.0, touch_start=0.0, away=0.0),
     "unsure labels too": lambda preset: replace(preset, sure=0.0),
-    "no exploration": _solid(refresh=0),
+    "no exploration": _set(refresh=0),
     "no balls": lambda preset: replace(preset, spheres=False),
     "half of the steps": _each(lambda config: replace(config, steps=config.steps // 2)),
 }

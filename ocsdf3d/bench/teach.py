@@ -31,7 +31,7 @@ from ocsdf3d.bench import Ledger, circumstances, data_folder, markdown, say
 from ocsdf3d.bench.protocols.solids import closed_shapes
 from ocsdf3d.bench.random_solids import random_solid
 from ocsdf3d.frame import inliers
-from ocsdf3d.sampling import surface_points
+from ocsdf3d.sampling import some_of, surface_points
 from ocsdf3d.tetrahedra import Graph, SideNetwork, graph_of, inner_points, labelled, sharpened, triangulated
 from ocsdf3d.winding import SOLVED_POINTS, SUBSET, Winding, bare_fields, dense_fields, mesh_winding
 
@@ -139,7 +139,7 @@ def measured(network: SideNetwork | None, ledger: Ledger, *, count: int, seed: i
         points = np.unique(surface_points(unit, count, rng)[0], axis=0)
         x = rng.uniform(unit.bounds[0], unit.bounds[1], (queries, 3))
         true = mesh_winding(unit)(x) > 0.5
-        few = points if count <= SOLVED_POINTS else points[rng.choice(len(points), SUBSET, replace=False)]
+        few = points if count <= SOLVED_POINTS else points[some_of(len(points), SUBSET, rng)]
         fields = bare_fields(few)
         if len(few) < len(points):
             fields = dense_fields(points, fields[0], labelled(fields, rng, network))
