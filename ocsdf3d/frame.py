@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box
+from ocsdf3d.patches import principal_axes
 
 __all__ = ["Frame", "check_shape", "inliers"]
 
@@ -153,11 +154,9 @@ def inliers(points: Floats) -> NDArray[np.bool_]:
 
 def _scattered(points: Floats, index: NDArray[np.int64], sparse: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which of the sparse points, (n,) bool, fill space with their neighbours, `index`, (n, k)."""
-    patch = points[index[sparse]]
-    patch -= patch.mean(axis=1, keepdims=True)
-    squares = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", patch, patch))
+    squares, _axes = principal_axes(points[index[sparse]])
     third = np.zeros(len(points))
-    third[sparse] = np.sqrt(np.maximum(squares[:, 0], 0.0) / np.maximum(squares[:, 1], 1e-300))
+    third[sparse] = np.sqrt(squares[:, 0] / np.maximum(squares[:, 1], 1e-300))
     asked = sparse[index[sparse]]
     found = np.zeros(len(points), dtype=bool)
     found[sparse] = (third[index[sparse]] * asked).sum(axis=1) > SCATTERED * asked.sum(axis=1)

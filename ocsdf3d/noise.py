@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ocsdf3d.patches import principal_axes
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.sampling import some_of
 
@@ -112,8 +113,7 @@ def _projected(
     nearness = np.exp(-2.0 * (distance / reach) ** 2)
     weight = nearness
     for last in (False, False, True):
-        mean = (weight[..., None] * near).sum(axis=1, keepdims=True) / weight.sum(axis=1)[:, None, None]
-        axes = np.linalg.eigh(np.einsum("nk,nki,nkj->nij", weight, near - mean, near - mean))[1]
+        _squares, axes = principal_axes(near, weight)
         local = np.einsum("nki,nij->nkj", near, axes) / reach[..., None]
         z, u, v = local[..., 0], local[..., 1], local[..., 2]
         terms = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
+from ocsdf3d.patches import principal_axes
 
 __all__ = ["NEIGHBOURS", "Planes", "neighbours_of_sheet", "on_wires", "sheet_planes"]
 
@@ -89,14 +90,10 @@ def _fitted(points: Floats, tree: cKDTree) -> Planes:
     width = np.where(area > FAT * longest, np.partition(height, HELD - 1, axis=-1)[..., HELD - 1], np.inf)
     row, best = np.arange(len(points)), width.argmin(axis=1)
     held = height[row, best] <= width[row, best, None]
-    centred = held[..., None] * (
-        patch - (held[..., None] * patch).sum(1, keepdims=True) / held.sum(1)[:, None, None]
-    )
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", centred, centred))[1][:, :, 0]
-    around = patch - patch.mean(axis=1, keepdims=True)
-    squares = np.linalg.eigvalsh(np.einsum("nki,nkj->nij", around, around))
+    _squares, axes = principal_axes(patch, held.astype(np.float64))
+    squares, _axes = principal_axes(patch)
     return Planes(
-        normals,
+        axes[:, :, 0],
         width[row, best],
         distance[:, 1:11].mean(axis=1),
         4.0 * squares[:, 1] > squares[:, 2],

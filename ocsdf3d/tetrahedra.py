@@ -51,6 +51,7 @@ from scipy.spatial import Delaunay, cKDTree
 from torch import nn
 
 from ocsdf3d.cores import tree_workers
+from ocsdf3d.patches import principal_axes
 from ocsdf3d.winding import FIELDS, ROUGH_SUMMATION, SUMMATION, DipoleField, Winding, readings
 
 __all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "to_circumcentres", "triangulated"]
@@ -224,9 +225,8 @@ def _unit(vectors: Floats) -> Floats:
 def _planes(tree: cKDTree, points: Floats) -> tuple[Floats, Floats]:
     """Return normals, (n, 3), of planes through the nearest points, and their flatness, (n,): 0 is flat."""
     index = tree.query(points, k=min(PLANE, len(points)), workers=tree_workers())[1]
-    patch = points[index] - points[index].mean(axis=1, keepdims=True)
-    squares, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))
-    flatness = np.sqrt(np.maximum(squares[:, 0], 0.0) / np.maximum(squares[:, 1], 1e-30))
+    squares, axes = principal_axes(points[index])
+    flatness = np.sqrt(squares[:, 0] / np.maximum(squares[:, 1], 1e-30))
     return axes[:, :, 0], flatness
 
 

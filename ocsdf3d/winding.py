@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
+from ocsdf3d.patches import principal_axes
 
 __all__ = [
     "FIELDS",
@@ -216,8 +217,7 @@ def oriented_elements(
     """
     k = min(NEIGHBOURS + 6, len(points))
     distance, index = tree.query(points, k=k, workers=tree_workers())
-    patch = points[index] - points[index].mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))[1][:, :, 0]
+    normals = principal_axes(points[index])[1][:, :, 0]
     drop = coarse(points - step[:, None] * normals) - coarse(points + step[:, None] * normals)
     for _ in range(3):  # neighbours vote: a point between two thin sheets follows its own sheet
         agree = np.einsum("nkd,nd->nk", normals[index], normals)

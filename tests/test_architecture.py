@@ -28,6 +28,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "ranks",
         "topology",
         "durable",
+        "patches",
         "sampling",
         ("geometry", "oracle", "query"),
         (

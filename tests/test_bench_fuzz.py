@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocsdf3d import io as shapes
-from ocsdf3d.bench import fuzz
-from ocsdf3d.bench.fuzz import Finding, Mutator, main, read_one, seeds, shrunk
+from ocsdf3d.bench.fuzz import Finding, main, read_one, shrunk
+from ocsdf3d.bench.mutation import Mutator, bent_field
+from ocsdf3d.bench.seed_files import FIELD, seeds
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_a_forged_field_has_a_checksum_that_fits(corpus: dict[str, list[bytes]],
 
     said = []
     for number in range(40):
-        forged = fuzz._bent_field(corpus[fuzz.FIELD][0], random.Random(number))
+        forged = bent_field(corpus[FIELD][0], random.Random(number))
         (tmp_path / "a.safetensors").write_bytes(forged)
         try:
             load(tmp_path / "a.safetensors")
@@ -152,7 +153,7 @@ def test_field_larger_than_its_weights(tmp_path: Path) -> None:
     from ocsdf3d.checkpoint import load as load_field
     from ocsdf3d.container import CheckpointError, digest
 
-    content = CORPUS[fuzz.FIELD][0]
+    content = CORPUS[FIELD][0]
     metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     tensors, header = load(content), json.loads(metadata["field"])
     for changed in ({"width": 10**6}, {"depth": 10**12}, {"width": 10**300}):
