@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box
-from ocsdf3d.patches import principal_axes
+from ocsdf3d.neighbourhoods import principal_axes
 
 __all__ = ["Frame", "check_shape", "inliers"]
 

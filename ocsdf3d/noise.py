@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ocsdf3d.patches import principal_axes
+from ocsdf3d.neighbourhoods import principal_axes
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.sampling import some_of
 

@@ -51,7 +51,7 @@ from scipy.spatial import Delaunay, cKDTree
 from torch import nn
 
 from ocsdf3d.cores import tree_workers
-from ocsdf3d.patches import principal_axes
+from ocsdf3d.neighbourhoods import principal_axes
 from ocsdf3d.winding import FIELDS, ROUGH_SUMMATION, SUMMATION, DipoleField, Winding, readings
 
 __all__ = ["Graph", "SideNetwork", "graph_of", "labelled", "sharpened", "to_circumcentres", "triangulated"]

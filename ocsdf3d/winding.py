@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d.cores import tree_workers
-from ocsdf3d.patches import principal_axes
+from ocsdf3d.neighbourhoods import principal_axes
 
 __all__ = [
     "FIELDS",

@@ -28,7 +28,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "ranks",
         "topology",
         "durable",
-        "patches",
+        "neighbourhoods",
         "sampling",
         ("geometry", "oracle", "query"),
         (

@@ -115,6 +115,40 @@ def test_an_interrupt_keeps_what_was_learnt(
     assert load(out).history_["interrupted"]
 
 
+def test_terminated_and_resumed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM at the first report ends the training and keeps it; the resumed one gives the same detector."""
+    from ocsdf3d.cli import progress
+
+    whole, out, kept = (tmp_path / f"{name}.safetensors" for name in ("whole", "resumed", "kept"))
+    asked = ["fit", folder / "train" / "up", "--steps", 60, "-o"]
+    keeping = [out, "--checkpoint", kept, "--checkpoint-every", 0.5, "--resume"]
+    assert run(*asked, whole, "-q") == 0
+    told_of: list[int] = []
+
+    def report(self: object, stage: str, done: int, total: int, figures: object) -> None:
+        if not told_of:
+            signal.raise_signal(signal.SIGTERM)
+        told_of.append(done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Progress, "__call__", report)
+        assert run(*asked, *keeping) == 143
+    said = capsys.readouterr().err
+    assert f"{kept} is not there yet: training begins" in said
+    assert f"terminated after 25 steps; --resume goes on from {kept}" in said
+    assert not out.exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert run(*asked, *keeping) == 0
+    assert f"went on from step 25 of {kept}" in capsys.readouterr().err
+    assert load(out).certificate_.hash == load(whole).certificate_.hash
+    assert run(*asked, out, "--resume") == 2
+    assert "--resume goes on from --checkpoint FILE" in capsys.readouterr().err
+    assert run(*asked, out, "--checkpoint", out) == 1
+    assert str(out) in capsys.readouterr().err
+
+
 def test_photos_of_any_size_and_kind_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -266,6 +266,64 @@ def test_a_file_that_claims_more_than_it_holds_is_refused_before_that_is_made(tm
     load(path)
 
 
+# --- its training on disk
+
+
+def part(kept: Path, **options: Any) -> OneClassImageSDF:
+    """The first 25 of 60 steps."""
+    asked = OneClassImageSDF(**{"steps": 60, "random_state": 0, **options})
+    return asked.fit(bars(200, upright=True), checkpoint=kept, stop=lambda: True)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("preset", ["cpu", "paper"])
+def test_a_training_goes_on_to_the_same_end(preset: str, tmp_path: Path, judged: Any) -> None:
+    kept, X, begun = tmp_path / "kept.safetensors", bars(200, upright=True), {"preset": preset}
+    if preset == "paper":  # its default reports, and so its file, come every hundred steps
+        begun["steps"] = 130
+    whole = fitted(**begun)
+    assert part(kept, **begun).n_iter_ < whole.n_iter_
+    found = clone(whole).fit(X, checkpoint=kept, resume=True)
+    assert found.certificate_.hash == whole.certificate_.hash
+    assert found.history_["curves"] == whole.history_["curves"]
+    np.testing.assert_array_equal(found.score_samples(judged[0]), whole.score_samples(judged[0]))
+    assert found.history_["resumed"] < whole.n_iter_ == found.n_iter_
+    save(tmp_path / "d.safetensors", found)
+    assert load(tmp_path / "d.safetensors").history_["resumed"] == found.history_["resumed"]
+    again = clone(whole).fit(X, checkpoint=kept, resume=True)  # of a training that is done
+    assert (again.certificate_.hash, again.history_["resumed"]) == (whole.certificate_.hash, whole.n_iter_)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"random_state": 1}, "a training of `seed`"),
+        ({"steps": 70}, "a training of `steps` 60, not 70"),
+        ({"margin": 0.5}, "a training of `margin`"),
+        ({"negatives": "noise"}, "a training of `negatives`"),
+        ({"preset": "conv"}, "a training of another version|a training of `"),
+    ],
+)
+def test_another_training_is_refused(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.safetensors"
+    part(kept)
+    content, asked = kept.read_bytes(), {"steps": 60, "random_state": 0, **changes}
+    with pytest.raises(CheckpointError, match=match):
+        OneClassImageSDF(**asked).fit(bars(200, upright=True), checkpoint=kept, resume=True)
+    with pytest.raises(CheckpointError, match="a training of another input"):
+        OneClassImageSDF(steps=60, random_state=0).fit(bars(201, upright=True), checkpoint=kept, resume=True)
+    assert kept.read_bytes() == content
+
+
+def test_what_cannot_go_on_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`resume` needs a `checkpoint`"):
+        OneClassImageSDF(random_state=0).fit(bars(20, upright=True), resume=True)
+    for state in (None, np.random.RandomState(0)):
+        with pytest.raises(ValueError, match="`random_state` must be an int where there is a `checkpoint`"):
+            OneClassImageSDF(random_state=state).fit(bars(20, upright=True), checkpoint=tmp_path / "k")
+    assert not list(tmp_path.iterdir())
+
+
 # --- its pictures
 
 

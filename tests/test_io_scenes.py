@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trimesh
 
-from ocsdf3d.bench.seed_files import gltf, scene
+from ocsdf3d.bench.seed_files import gltf, scene_of_parts
 from ocsdf3d.io import ReadError, arrays, read
 from ocsdf3d.io.scenes import unfolded
 
@@ -34,7 +34,7 @@ def test_totals() -> None:
 
 
 def test_gltf(tmp_path: Path) -> None:
-    whole = json.loads(gltf(scene()))
+    whole = json.loads(gltf(scene_of_parts()))
     assert len(read(put(tmp_path, whole)).faces) == 24
     mesh = next(k for k, node in enumerate(whole["nodes"]) if "mesh" in node)
     nodes = [{"children": [k + 1, k + 1]} for k in range(60)] + [{"mesh": whole["nodes"][mesh]["mesh"]}]

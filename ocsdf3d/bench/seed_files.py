@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-__all__ = ["FIELD", "gltf", "scene", "seeds"]
+__all__ = ["FIELD", "gltf", "scene_of_parts", "seeds"]
 
 FIELD = ".safetensors"
 
@@ -50,9 +50,9 @@ def seeds() -> dict[str, list[bytes]]:
     found[".obj"] = text(obj + corners, flat, obj.replace("\n", " 1 0 0\n"), "v 0 0 \\\n0\n" + flat)
     found[".stl"] = [_exported(ball, "stl"), _exported(ball, "stl_ascii")]
     found[".ply"] = [*_plys(points, normals, np.asarray(ball.faces))]
-    found[".glb"] = [_exported(ball, "glb"), _exported(scene(), "glb")]
-    found[".gltf"] = [gltf(scene())]
-    found[".3mf"] = [_exported(scene(), "3mf")]
+    found[".glb"] = [_exported(ball, "glb"), _exported(scene_of_parts(), "glb")]
+    found[".gltf"] = [gltf(scene_of_parts())]
+    found[".3mf"] = [_exported(scene_of_parts(), "3mf")]
     found[".xyz"] = text(rows, both, f"{count}\n{rows}", painted)
     found[".xyzn"] = text(both)
     found[".pwn"] = text(f"{count}\n{rows}{rows}", both)
@@ -79,7 +79,8 @@ def _exported(shape: Any, kind: str) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
-def scene() -> trimesh.Scene:
+def scene_of_parts() -> trimesh.Scene:
+    """Return one box placed twice, once turned inside out."""
     part = trimesh.creation.box()
     scene = trimesh.Scene()
     scene.add_geometry(part, node_name="a", geom_name="part")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from . import checks, outputs
+from . import checks, kept, outputs
 from .console import emit, fail, note, warn
 from .interrupt import Interrupt
-from .options import MISUSE, add_complete, add_fit, add_reporting, number
+from .options import MISUSE, add_complete, add_fit, add_reporting
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     import trimesh
 
     from ocsdf3d.viewer.watch import Watcher
-
-TERMINATED = 143  # exit code: 128 + SIGTERM
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -48,23 +45,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--save", metavar="FIELD", help="also write the field, .safetensors (default: not saved)"
     )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="keep the training in this file, .safetensors, so that it can be resumed (default: not kept)",
-    )
-    parser.add_argument(
-        "--checkpoint-every",
-        type=number,
-        default=30.0,
-        metavar="S",
-        help="seconds between two writings of it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from --checkpoint, to the same result, if the file is there (default: begin anew)",
-    )
+    kept.add_options(parser)
     watching = parser.add_mutually_exclusive_group()
     watching.add_argument(
         "--watch", action="store_true", help="show the surface in a window while it learns (default: do not)"
@@ -90,11 +71,8 @@ def run(args: argparse.Namespace) -> int:
     saved = None
     if args.save is not None:
         saved = outputs.check(args.save, inputs=[args.input, str(out)], extensions=outputs.FIELD_EXTENSIONS)
-    if args.resume and args.checkpoint is None:
-        fail("--resume goes on from --checkpoint FILE; name the file")
+    if not kept.checked(args, [args.input, str(out), *([str(saved)] if saved is not None else [])]):
         return MISUSE
-    if args.checkpoint is not None:
-        _check_kept(args, [args.input, str(out), *([str(saved)] if saved is not None else [])])
     checks.device(args.device)
     picture = None
     if args.watch_file is not None:
@@ -154,11 +132,9 @@ def run(args: argparse.Namespace) -> int:
         interrupt.training = False
         if not first:
             return 0
+        kept.tell(args, sdf.history, terminated=interrupt.terminated)
         if interrupt.terminated:
-            fail(f"terminated after {sdf.history['steps']} steps; --resume goes on from {args.checkpoint}")
-            return TERMINATED
-        if "resumed" in sdf.history:
-            note(f"went on from step {sdf.history['resumed']} of {args.checkpoint}", quiet=args.quiet)
+            return kept.TERMINATED
         if watcher is not None:
             watcher(lambda: sdf, last=True)
         if args.support == "auto":
@@ -221,19 +197,6 @@ def run(args: argparse.Namespace) -> int:
         fail(f"the mesh of {args.resolution} nodes is written, but {unproved}")
         return 1
     return 0
-
-
-def _check_kept(args: argparse.Namespace, taken: list[str]) -> None:
-    """Refuse a checkpoint that cannot be written; say what becomes of one that is there, or is not."""
-    there = os.path.exists(args.checkpoint)
-    if args.resume and there:
-        from ocsdf3d import io
-
-        io.check_writable(args.checkpoint, outputs.FIELD_EXTENSIONS)
-    else:
-        outputs.check(args.checkpoint, inputs=taken, extensions=outputs.FIELD_EXTENSIONS)
-    if args.resume and not there:
-        note(f"{args.checkpoint} is not there yet: training begins", quiet=args.quiet)
 
 
 def _summary(figures: dict[str, Any]) -> list[str]:

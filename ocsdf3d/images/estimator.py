@@ -20,8 +20,11 @@ Béthune et al., OCSDF, ICML 2023, sections 4 and 5.3, appendix H, tables 3 and 
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ocsdf3d import __version__
 from ocsdf3d.complement import WalkConfig
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.images.negatives import NEGATIVES, seeds_of
@@ -38,6 +42,7 @@ from ocsdf3d.lipschitz.certificate import issue
 from ocsdf3d.lipschitz.convolution import ConvolutionalNetwork, ConvolutionConfig
 from ocsdf3d.lipschitz.network import LipschitzNetwork, Network, NetworkConfig
 from ocsdf3d.oneclass.estimator import OneClassSDF
+from ocsdf3d.resume import EVERY, Keeper, Standing, digest_of, hash_of_arrays
 from ocsdf3d.sources import Surface
 from ocsdf3d.train import History, TrainConfig, learn
 
@@ -157,7 +162,16 @@ class OneClassImageSDF(OneClassSDF):
         )
         self.negatives = negatives
 
-    def fit(self, X: Any, y: Any = None, *, stop: Callable[[], bool] | None = None) -> OneClassImageSDF:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = EVERY,
+        resume: bool = False,
+    ) -> OneClassImageSDF:
         """Learn the images of one class.
 
         Parameters
@@ -168,14 +182,31 @@ class OneClassImageSDF(OneClassSDF):
         stop : callable, optional
             Asked every few steps; True ends the training with what was learnt so far, which is certified
             like any other.
+        checkpoint : path, optional
+            Keep the training in this file (`.safetensors`), its end too. A file that cannot be written is a
+            warning.
+        every : float
+            Seconds between two writings of it; looked at every few steps.
+        resume : bool
+            Go on from `checkpoint` if it is there, to the detector that the whole run would have given, bit
+            for bit on a CPU. Begins anew where there is no such file.
 
         Raises
         ------
         ValueError
             Fewer than two images, values that are not pixels, more of them than memory holds, or an option
             that is none.
+        CheckpointError
+            `checkpoint` is damaged, or of other images or other options.
         """
         self._check_options()
+        if resume and checkpoint is None:
+            raise ValueError("`resume` needs a `checkpoint` to go on from.")
+        if checkpoint is not None and not isinstance(self.random_state, Integral):
+            raise ValueError(
+                f"`random_state` must be an int where there is a `checkpoint`; got {self.random_state!r}. No "
+                "other training draws the same numbers, so none could go on."
+            )
         kinds = self.kinds()
         device = resolve_device(self.device)
         given = _shaped(X, least=2)
@@ -193,11 +224,18 @@ class OneClassImageSDF(OneClassSDF):
         # images that are all the same have no spread; then a pixel's range is the unit
         self.unit_ = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
         self.margin_ = self._margin()
-        history = self._learn(images, centred, kinds, seed, device, stop)
+        keeper = None
+        if checkpoint is not None:
+            options = {"train": asdict(self._config(len(rows))), "network": asdict(config), "seed": seed}
+            options |= {"negatives": kinds, "device": device.type}
+            identity = {"input": hash_of_arrays(given), "version": __version__, **options}
+            keeper = Keeper(checkpoint, json.loads(json.dumps(identity)), every)
+        start = keeper.found() if keeper is not None and resume else None
+        history = self._learn(images, centred, kinds, seed, device, stop, keeper, start)
         radius = float(np.sqrt((np.maximum(self.mean_, 1.0 - self.mean_) ** 2).sum())) / self.unit_
         self.certificate_ = issue(self.network_, radius)
         self.level_ = float(self._scores(centred).mean())
-        self.history_ = asdict(history)
+        self.history_ = asdict(history) | ({} if start is None else {"resumed": start.steps})
         self.n_iter_ = history.steps
         self.offset_ = 0.0
         if self.contamination != "auto":
@@ -222,6 +260,8 @@ class OneClassImageSDF(OneClassSDF):
         seed: int,
         device: torch.device,
         stop: Callable[[], bool] | None,
+        keeper: Keeper | None,
+        start: Standing | None,
     ) -> History:
         """Train `network_`, and certify it."""
         generator = torch.Generator(device=device).manual_seed(seed)
@@ -235,15 +275,20 @@ class OneClassImageSDF(OneClassSDF):
 
         network = network_of(self.preset, flat.shape[1:], torch.Generator().manual_seed(seed)).to(device)
         lower, upper = -mean / self.unit_, (1.0 - mean) / self.unit_
+        source = Surface(data, seeds, generator)
+        if keeper is not None:
+            keeper.require(digest_of(source.fixed))
         history = learn(
             network,
-            Surface(data, seeds, generator),
+            source,
             self._config(len(data)),
             lower,
             upper,
             generator,
             report=self.progress,
             stop=stop,
+            keep=keeper,
+            start=start,
         )
         self.network_ = cast(Any, certify(network.cpu())[0])
         return history

@@ -6,10 +6,10 @@ import argparse
 import time
 from typing import Any
 
-from .. import checks, outputs
+from .. import checks, kept, outputs
 from ..console import emit, warn
 from ..interrupt import Interrupt
-from ..options import add_device, add_reporting, add_seed, contamination, positive, whole
+from ..options import MISUSE, add_device, add_reporting, add_seed, contamination, positive, whole
 from ..progress import Progress
 from . import given
 
@@ -23,7 +23,8 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         "fit",
         help="images of one class → detector",
         description="Learn a class from its images alone; no image of another class takes part.",
-        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once.",
+        epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once."
+        " With --checkpoint SIGTERM ends it too, and keeps it, exit 143.",
     )
     add = parser.add_argument
     add("images", metavar="IMAGES", help=given.SOURCE)
@@ -58,6 +59,7 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
     given.add_reading(parser)
     add_device(parser)
     add_seed(parser, 2**32 - 1)
+    kept.add_options(parser)
     add_reporting(parser)
     parser.set_defaults(run=run)
 
@@ -67,12 +69,17 @@ def run(args: argparse.Namespace) -> int:
     begun = time.perf_counter()
     inputs = given.check_inputs(args)
     out = outputs.check(args.output, inputs=inputs, extensions=given.DETECTOR_EXTENSIONS)
+    if not kept.checked(args, [*inputs, str(out)]):
+        return MISUSE
     checks.device(args.device)
 
     from ocsdf3d.devices import resolve_device
     from ocsdf3d.images import OneClassImageSDF, save
 
-    with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
+    with (
+        Interrupt(terminate=args.checkpoint is not None) as interrupt,
+        Progress(quiet=args.quiet, verbose=args.verbose) as progress,
+    ):
         loaded = given.read(args, args.images)
         images = loaded.images[given.of_class(args, loaded)]
         names = ("margin", "lam", "steps", "negatives", "contamination")
@@ -85,8 +92,17 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total, told: progress("train", done, total, told),
         )
         interrupt.training = True
-        detector.fit(images, stop=interrupt.stop)
+        detector.fit(
+            images,
+            stop=interrupt.stop,
+            checkpoint=args.checkpoint,
+            every=args.checkpoint_every,
+            resume=args.resume,
+        )
         interrupt.training = False
+        kept.tell(args, detector.history_, terminated=interrupt.terminated)
+        if interrupt.terminated:
+            return kept.TERMINATED
         if detector.history_["interrupted"]:
             warn(f"interrupted: training ended after {detector.n_iter_} steps; its result is written")
         interrupt.writing = True

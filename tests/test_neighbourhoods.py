@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocsdf3d.patches import principal_axes
+from ocsdf3d.neighbourhoods import principal_axes
 
 
 def rng() -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Principal axes of patches: how far a point's neighbours reach, and which way their plane faces."""
+"""Principal axes of neighbourhoods: how far a point's neighbours reach, and which way their plane faces."""
 
 from __future__ import annotations
 
