@@ -65,7 +65,14 @@ def test_curvature_moves_nothing(name: str) -> None:
     """16 neighbours of 2,048 reach 0.12: a plane through them lies 0.002 inside of the sphere."""
     moved = SHAPES[name][1](smoothed(sampled(name), 16))
     assert abs(moved.mean()) < 5e-4
-    assert np.sqrt(np.mean(moved**2)) < 1.2e-3
+    assert np.sqrt(np.mean(moved**2)) < 1.5e-3
+
+
+def test_perfect_faces_stay() -> None:
+    """No residual is left on its faces, and so nothing to weigh by."""
+    moved = smoothed(sampled("box", 8000), 16)
+    assert np.isfinite(moved).all()
+    assert np.median(np.abs(SHAPES["box"][1](moved))) < 1e-6
 
 
 def test_creases_stay() -> None:
