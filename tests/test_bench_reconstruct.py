@@ -428,6 +428,7 @@ def ball_points(sphere: trimesh.Trimesh, monkeypatch: pytest.MonkeyPatch) -> np.
     return solids.sample_surface(sphere, 300, noise=0.0, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "noise"), [(300, 0.0), (1200, 0.02)])  # the second one is smoothed
 def test_recipes_have_the_sides_of_fit(
     sphere: trimesh.Trimesh, count: int, noise: float, monkeypatch: pytest.MonkeyPatch

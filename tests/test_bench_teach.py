@@ -91,6 +91,7 @@ def test_nothing_left_is_said() -> None:
         Solid([small, large]).surface(500, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_a_lesson_is_the_same_every_time_and_teaches() -> None:
     lessons = [lesson for k in (1, 2, 3) if (lesson := teach.lesson((7, k))) is not None]
     again = teach.lesson((7, 1))
@@ -116,6 +117,7 @@ def test_a_lesson_is_the_same_every_time_and_teaches() -> None:
     assert wrong(taught()) < 0.85 * field
 
 
+@pytest.mark.slow
 def test_teach_measures_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,11 +58,9 @@ def test_its_sides_are_those_of_the_smoothed_points(noisy: Sided) -> None:
 
 def test_clean_points_and_samples_of_meshes_stay_where_they_are() -> None:
     clean, rough = plate(0.0), plate(0.015)
-    assert of(clean).points is clean
-    assert of(rough, smooth=False).points is rough
-    kept = sided(PLATE, rough, "auto", np.random.default_rng(0))
-    assert kept.points is rough
-    for one in (of(clean), of(rough, smooth=False), kept):
+    kept = sided(PLATE, rough, "shell", np.random.default_rng(0))
+    for one, given in ((of(clean), clean), (of(rough, "shell", smooth=False), rough), (kept, rough)):
+        assert one.points is given
         assert one.noise == 0.0
         assert one.normals is None
 

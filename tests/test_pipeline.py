@@ -240,6 +240,7 @@ def test_level_by_default_puts_half_the_points_inside(tiny: str) -> None:
     assert sdf.support_reason.startswith("asked for")
 
 
+@pytest.mark.slow
 def test_a_shell_is_a_thin_skin_around_the_points() -> None:
     """A bent sheet: its mesh is closed, near it everywhere, and there on both sides."""
     u = np.random.default_rng(0).uniform(-1.0, 1.0, (1000, 2))
