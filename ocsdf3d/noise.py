@@ -118,7 +118,7 @@ def _patch(
     return points[index] - points[some, None], index, np.exp(-2.0 * (distance / reach) ** 2)
 
 
-def _near(heights: Floats, weight: Floats, near: Floats) -> Floats:
+def _trusted(heights: Floats, weight: Floats, near: Floats) -> Floats:
     """Return factors, (m, k), by residual: what lies on another sheet, and an outlier, hardly counts."""
     scale = ROBUST * np.sqrt((weight * heights**2).sum(axis=1) / weight.sum(axis=1))
     least = 1e-9 * np.abs(near).max(axis=(1, 2)) + 1e-300  # of a perfect plane rounding is all that is left
@@ -135,7 +135,7 @@ def _axes(some: NDArray[np.int64], points: Floats, normals: Floats | None, tree:
             break
         height = (near * axis[:, None]).sum(axis=-1)
         height -= (weight * height).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
-        weight = nearness * _near(height, weight, near)
+        weight = nearness * _trusted(height, weight, near)
     return axis
 
 
@@ -160,5 +160,5 @@ def _projected(
         step = (weight * height).sum(axis=1) / weight.sum(axis=1)
         if last:
             break
-        weight = facing * _near(height - step[:, None], facing, near)
+        weight = facing * _trusted(height - step[:, None], facing, near)
     return points[some] + step[:, None] * own
