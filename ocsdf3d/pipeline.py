@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
@@ -140,7 +139,7 @@ def fit(
         asked = {"points": points, "support": support, "preset": dataclasses.asdict(chosen), "seed": seed}
         asked |= {"smooth": smooth, "device": target.type}
         identity = {"input": _hash_of(shape), "version": __version__, **asked}
-        keeper = Keeper(checkpoint, json.loads(json.dumps(identity)), every)
+        keeper = Keeper(checkpoint, identity, every)
         start = keeper.found() if resume else None
     cloud = _cloud(shape, points, rng)
     require_memory(

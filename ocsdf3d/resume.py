@@ -10,6 +10,7 @@ threads it began with: sums over other shares round differently.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 import warnings
@@ -137,7 +138,7 @@ class Keeper:
     path : path
         Usually `.safetensors`; replaced whole.
     identity : dict
-        Hash of the input, and every option that the training depends on; ready for JSON.
+        Hash of the input, and every option that the training depends on: what JSON can hold.
     every : float
         Seconds between two writings.
 
@@ -150,7 +151,8 @@ class Keeper:
     def __init__(self, path: str | os.PathLike[str], identity: dict[str, Any], every: float = EVERY) -> None:
         if not 0.0 <= every < float("inf"):
             raise ValueError(f"`every` must not be negative, and finite; got {every}.")
-        self.path, self.identity, self.every = Path(path), identity, every
+        self.path, self.every = Path(path), every
+        self.identity = json.loads(json.dumps(identity))  # as it comes back: tuples are lists
         self.material = ""
         self._due = time.monotonic() + every
         self._last = -1

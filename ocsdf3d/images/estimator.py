@@ -20,7 +20,6 @@ Béthune et al., OCSDF, ICML 2023, sections 4 and 5.3, appendix H, tables 3 and 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -226,10 +225,10 @@ class OneClassImageSDF(OneClassSDF):
         self.margin_ = self._margin()
         keeper = None
         if checkpoint is not None:
-            options = {"train": asdict(self._config(len(rows))), "network": asdict(config), "seed": seed}
-            options |= {"negatives": kinds, "device": device.type}
+            options = {"preset": self.preset, "negatives": kinds, "seed": seed, "device": device.type}
+            options |= {"train": asdict(self._config(len(rows))), "network": asdict(config)}
             identity = {"input": hash_of_arrays(given), "version": __version__, **options}
-            keeper = Keeper(checkpoint, json.loads(json.dumps(identity)), every)
+            keeper = Keeper(checkpoint, identity, every)
         start = keeper.found() if keeper is not None and resume else None
         history = self._learn(images, centred, kinds, seed, device, stop, keeper, start)
         radius = float(np.sqrt((np.maximum(self.mean_, 1.0 - self.mean_) ** 2).sum())) / self.unit_
