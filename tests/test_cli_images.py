@@ -337,7 +337,7 @@ def test_the_bench_runs_on_folders_and_goes_on(
         attacked = [row["clean_attacked"], *(row[f"attacked_{radius}"] for radius in images.RADII)]
         assert attacked == sorted(attacked, reverse=True)
     assert rows[4]["clean_attacked"] is None
-    detector = tmp_path / "detectors" / f"{folder.name}_up_cpu_0.safetensors"
+    detector = tmp_path / "detectors" / f"{folder.name}_up_{SIDE}x{SIDE}x1_cpu_0.safetensors"
     assert load(detector).n_iter_ == 30
     detector.unlink()
     assert run("bench", *given, "--classes", "up", "--methods", "ocsdf", "--draw", "heat") == 0
@@ -346,10 +346,13 @@ def test_the_bench_runs_on_folders_and_goes_on(
     assert run("bench", *given, "--classes", "up", "flat", "--methods", "forest", "--json") == 0
     assert "class flat, seed 0, forest" in capsys.readouterr().err  # and nothing of class up
     assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 7
-    sized = [folder, "--methods", "ocsdf", "--fresh", "--size", 5, 6, "--classes", "up", "--out", tmp_path]
-    detector.unlink()
+    sized = [folder, "--methods", "ocsdf", "--size", 5, 6, "--classes", "up", "--out", tmp_path]
     assert run("bench", *sized, "--channels", 3, "--attacked", 0) == 0
-    assert load(detector).shape_ == (5, 6, 3)
+    assert load(detector.with_name(f"{folder.name}_up_5x6x3_cpu_0.safetensors")).shape_ == (5, 6, 3)
+    kept = json.loads((tmp_path / f"images_{folder.name}.json").read_text())
+    assert len(kept) == 8  # of other images, or attacked otherwise, is another row
+    assert (kept[-1]["shape"], kept[-1]["attacked"], kept[-1]["clean_attacked"]) == ("5x6x3", 0, None)
+    assert run("bench", *sized, "--channels", 3, "--attacked", 2, "--fresh") == 0
     assert len(json.loads((tmp_path / f"images_{folder.name}.json").read_text())) == 1
 
 

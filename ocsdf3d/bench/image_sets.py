@@ -51,6 +51,11 @@ class Dataset:
         height, width, *channels = self.train.shape[1:]
         return height, width, channels[0] if channels else 1
 
+    @property
+    def sized(self) -> str:
+        """The shape in a word, as in 28x28x1."""
+        return "x".join(map(str, self.shape))
+
     def counted(self) -> str:
         """Say how many images there are to learn a class and to test it."""
         learnt, own = (np.bincount(y, minlength=len(self.classes)) for y in (self.y_train, self.y_test))

@@ -45,7 +45,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn")
 
 CERTIFIED = tuple(f"certified_{radius}" for radius in RADII)
 EMPIRICAL = tuple(f"{kind}_{radius}" for radius in RADII for kind in ("least", "attacked"))
-KEY = ("dataset", "class", "method", "preset", "seed")
+KEY = ("dataset", "shape", "class", "method", "preset", "seed", "attacked")
 COLUMNS = (
     *KEY,
     *("learnt", "normal", "others"),
@@ -133,13 +133,20 @@ def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> tuple[str
         for found in classes:
             for method in asked.methods:
                 preset = asked.preset if method in OF_PRESETS else ""
-                key = {"dataset": data.name, "class": found, "method": method, "preset": preset, "seed": seed}
-                typed = {"class": int(found) if found.isdecimal() else found, "preset": preset or None}
-                row = ledger.find(**{**key, **typed})
+                key: dict[str, object] = {
+                    "dataset": data.name,
+                    "shape": data.sized,
+                    "class": int(found) if found.isdecimal() else found,
+                    "method": method,
+                    "preset": preset or None,
+                    "seed": seed,
+                    "attacked": asked.attacked if method in ATTACKED else 0,
+                }
+                row = ledger.find(**key)
                 if row is None:
                     say(f"{data.name}, class {found}, seed {seed}, {method} …")
                     measured = _measured(data, data.classes.index(found), method, seed, asked, out)
-                    row = ledger.add({**key, **typed, **measured, "version": __version__})
+                    row = ledger.add({**key, **measured, "version": __version__})
                 rows.append(row)
     text = "\n".join(
         [
@@ -166,7 +173,7 @@ def run(name: str, asked: Asked, out: Path, *, fresh: bool = False) -> tuple[str
 def detector_path(out: Path, data: Dataset, number: int, asked: Asked, seed: int) -> Path:
     """Return where the detector of a class lies."""
     name = data.classes[number].replace("/", "_")
-    return out / "detectors" / f"{data.name}_{name}_{asked.preset}_{seed}.safetensors"
+    return out / "detectors" / f"{data.name}_{name}_{data.sized}_{asked.preset}_{seed}.safetensors"
 
 
 def _measured(
