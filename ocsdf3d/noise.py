@@ -30,6 +30,8 @@ Computer Graphics Forum 28(2), 2009.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -54,6 +56,7 @@ SEEN = 0.08
 FITTED = 16
 LEAST, MOST = 14, 80
 ROBUST = 2.0  # standard deviations
+REWEIGHED = 2  # times, by residuals
 WIDER = 1.5  # times as many see a point
 TURNED = 0.09  # 1 − cos of an angle at which a neighbour counts 1/e: 24°
 
@@ -118,25 +121,33 @@ def _patch(
     return points[index] - points[some, None], index, np.exp(-2.0 * (distance / reach) ** 2)
 
 
-def _trusted(heights: Floats, weight: Floats, near: Floats) -> Floats:
-    """Return factors, (m, k), by residual: what lies on another sheet, and an outlier, hardly counts."""
-    scale = ROBUST * np.sqrt((weight * heights**2).sum(axis=1) / weight.sum(axis=1))
-    least = 1e-9 * np.abs(near).max(axis=(1, 2)) + 1e-300  # of a perfect plane rounding is all that is left
-    return np.asarray(np.exp(-0.5 * (heights / np.maximum(scale, least)[:, None]) ** 2))
+def _weighed(found: Callable[[Floats], tuple[Floats, Floats]], nearness: Floats, near: Floats) -> Floats:
+    """Return what `found` makes of weights, (m, k), where residuals weigh as well.
+
+    It answers with its result and the residuals of that, (m, k). What lies on another sheet, and an outlier,
+    hardly counts.
+    """
+    weight = nearness
+    # of a perfect plane rounding is all that is left
+    least = 1e-9 * np.abs(near).max(axis=(1, 2)) + 1e-300
+    for _ in range(REWEIGHED):
+        residual = found(weight)[1]
+        scale = ROBUST * np.sqrt((nearness * residual**2).sum(axis=1) / nearness.sum(axis=1))
+        weight = nearness * np.exp(-0.5 * (residual / np.maximum(scale, least)[:, None]) ** 2)
+    return found(weight)[0]
 
 
 def _axes(some: NDArray[np.int64], points: Floats, normals: Floats | None, tree: cKDTree, k: int) -> Floats:
     """Return the normals of planes through neighbourhoods, (m, 3), of either sign."""
     near, _index, nearness = _patch(some, points, normals, tree, k)
-    weight = nearness
-    for last in (False, False, True):
+
+    def found(weight: Floats) -> tuple[Floats, Floats]:
         axis = principal_axes(near, weight)[1][:, :, 0]
-        if last:
-            break
         height = (near * axis[:, None]).sum(axis=-1)
-        height -= (weight * height).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
-        weight = nearness * _trusted(height, weight, near)
-    return axis
+        mean = (weight * height).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
+        return axis, height - mean
+
+    return _weighed(found, nearness, near)
 
 
 def _projected(
@@ -153,12 +164,11 @@ def _projected(
 
     mean = (alike(own)[..., None] * others).sum(axis=1)
     own = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    facing = weight = alike(own)
     # Halfway between the two normals the plane of a point on a circle passes through every other one.
     height = 0.5 * (near * (others + own[:, None])).sum(axis=-1)
-    for last in (False, False, True):
-        step = (weight * height).sum(axis=1) / weight.sum(axis=1)
-        if last:
-            break
-        weight = facing * _trusted(height - step[:, None], facing, near)
-    return points[some] + step[:, None] * own
+
+    def found(weight: Floats) -> tuple[Floats, Floats]:
+        step = (weight * height).sum(axis=1, keepdims=True) / weight.sum(axis=1, keepdims=True)
+        return step, height - step
+
+    return points[some] + _weighed(found, alike(own), near) * own
