@@ -51,9 +51,10 @@ class ExactSDF(Field):
 
     @property
     def box(self) -> Box:
-        """Smallest axis-aligned box around the surface [world units]."""
+        """Smallest axis-aligned box around the surface, its corners rounded outward [world units]."""
         reach = self._reach()
-        return Box(self.center - reach, self.center + reach)
+        lower, upper = self.center - reach, self.center + reach
+        return Box(np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
 
     def rounding_within(self, box: Box) -> float:
         """Return ε of the values in a box: fewer than 16 roundings, relative to the lengths involved."""

@@ -252,8 +252,10 @@ class Certified(ABC):
         """
         self.require()
         inner = self.box.expanded(max(offset, 0.0))
-        outer = inner.expanded(0.01 * inner.longest)
         start, way = query.unit_rays(origins, directions)
+        # how far from its ray a point may be computed, the ray's length and direction rounded too
+        astray = 8.0 * ULP * (float(np.abs(start).max(initial=0.0)) + inner.diagonal)
+        outer = inner.expanded(0.01 * inner.longest + astray)
         ahead, behind = _crossing(outer, start, way)
         meets = behind > ahead
         begun = np.where(meets, ahead, 0.0)
@@ -263,12 +265,13 @@ class Certified(ABC):
             way[meets],
             lipschitz=max(self.lipschitz, 1.0),
             level=offset,
-            allowance=self._capped_rounding(outer.expanded(outer.diagonal)),
+            allowance=self._capped_rounding(outer.expanded(outer.diagonal))
+            + 2.0 * max(self.lipschitz, 1.0) * astray,
             tolerance=PROJECTED * inner.longest if tolerance is None else tolerance,
             reach=outer.diagonal,
             limit=limit,
         )
-        return _spread(found, meets, begun)
+        return _spread(found, meets, begun, astray)
 
     # ------------------------------------------------------------------------------------------ measures
 
@@ -328,8 +331,11 @@ class Certified(ABC):
         return errorbars.verdicts(self, x, threshold=threshold, lipschitz=self.lipschitz, allowance=allowance)
 
 
-def _spread(found: query.Trace, meets: NDArray[np.bool_], begun: Floats) -> query.Trace:
-    """What rays that enter the box found, among rays that miss it, measured from where all of them began."""
+def _spread(found: query.Trace, meets: NDArray[np.bool_], begun: Floats, astray: float) -> query.Trace:
+    """What rays that enter the box found, among rays that miss it, measured from where all of them began.
+
+    What is free ends earlier by as much as a point may be off its ray.
+    """
 
     def among(values: NDArray, otherwise: object) -> NDArray:
         every = np.full((len(meets), *values.shape[1:]), otherwise, values.dtype)
@@ -341,7 +347,7 @@ def _spread(found: query.Trace, meets: NDArray[np.bool_], begun: Floats) -> quer
         crossed=among(found.crossed, False),
         distance=among(found.distance + begun[meets], np.inf),
         points=among(found.points, np.nan),
-        free=among(found.free + begun[meets], np.inf),
+        free=among(np.maximum(found.free + begun[meets] - astray, 0.0), np.inf),
         resolved=among(found.resolved, True),
         steps=among(found.steps, 0),
     )

@@ -189,6 +189,9 @@ class SDF(Field):
         x = as_points(points)
         rows = ROWS.get(self.device.type, ROWS["cuda"])
         unit = torch.as_tensor(self.frame.to_unit(x), dtype=self.network.head.dtype)
+        if not torch.isfinite(unit).all():
+            farthest = x[np.abs(x).max(axis=1).argmax()].tolist()
+            raise ValueError(f"`points` are too far away for {unit.dtype}, such as {farthest}.")
         tiles = max(1, -(-len(unit) // rows))  # one even for no points: its shape is the answer's
         padded = torch.cat([unit, unit.new_zeros((tiles * rows - len(unit), 3))])
         results = []

@@ -134,7 +134,8 @@ def trace(
     level : float
         Level set to find [world units].
     allowance : float
-        Bound ε on the error of one value of φ; rays touch at 2ε if `tolerance` is less [world units].
+        Bound ε on the error of one value of φ, what rounds a point of a ray included; rays touch at 2ε if
+        `tolerance` is less [world units].
     limit : int
         Evaluations on the way to a touch; past it come up to 9 that look ahead and 60 that place the hit.
 

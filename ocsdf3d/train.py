@@ -256,6 +256,7 @@ def learn(
             (config.margin_at(done), config.lam_at(done), config.touch_at(done), config.rate_at(done))
             for done in (step / config.steps for step in range(config.steps))
         ],
+        dtype=torch.float32,
         device=device,
     )
     at = torch.zeros(1, dtype=torch.int64, device=device)  # the step, where a recording can see it

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,16 @@ def test_box_touches_the_surface(shape: ExactSDF) -> None:
     # 200,000 points in 27 boxes leave about 7,400 × the filled share inside; 15 % is the gap they may leave.
     assert (inside.min(axis=0) - region.lower < 0.15 * region.longest).all()
     assert (region.upper - inside.max(axis=0) < 0.15 * region.longest).all()
+
+
+def test_no_corner_of_the_box_cuts_the_solid() -> None:
+    rng = np.random.default_rng(0)
+    for center in rng.uniform(-1e7, 1e7, (50, 3)):
+        half = rng.uniform(0.1, 0.4, 3)
+        region = box(2.0 * half, center).box
+        for k in range(3):
+            assert Fraction(region.lower[k]) <= Fraction(center[k]) - Fraction(half[k])
+            assert Fraction(region.upper[k]) >= Fraction(center[k]) + Fraction(half[k])
 
 
 def test_values_do_not_depend_on_the_batch(shape: ExactSDF) -> None:

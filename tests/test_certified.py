@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from decimal import Decimal, localcontext
 
 import igl
 import numpy as np
@@ -427,6 +428,23 @@ def test_a_ray_cut_short_is_not_resolved() -> None:
     assert (cut.resolved >= cut.hit).all()
     truth = ball_hits(origins, ways / norms(ways)[:, None])[0]
     assert (cut.free <= truth).all()  # what was proven until then is
+
+
+@pytest.mark.parametrize("away", [1e6, 1e9, 1e12])
+def test_what_is_free_holds_for_rays_from_far_away(away: float) -> None:
+    """Points of such a ray are rounded by more than any value is; the truth is computed with 50 digits."""
+    ball, origins = sphere(1.0), away * unit(40)
+    ways = 0.5 * unit(40, 1) - origins
+    found = ball.trace(origins, ways)
+    assert found.hit.any()
+    with localcontext(prec=50):
+        for origin, way, free in zip(origins.tolist(), ways.tolist(), found.free.tolist(), strict=True):
+            o, w = ([Decimal(value) for value in row] for row in (origin, way))
+            length = Decimal(sum(value * value for value in w)).sqrt()
+            along = sum(a * b for a, b in zip(o, w, strict=True)) / length
+            root = along * along - sum(value * value for value in o) + 1
+            if root > 0:
+                assert Decimal(free) <= -along - root.sqrt()
 
 
 def test_rays_end_at_the_faces_of_the_box() -> None:

@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("sklearn")
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from ocsdf3d import images as package
 from ocsdf3d.container import CheckpointError, seal, unseal
@@ -183,6 +184,43 @@ def test_radii_are_in_pixels_of_unit_range(detector: OneClassImageSDF, judged: A
     length = np.sqrt(((goal - begin) ** 2).sum(axis=(1, 2)))
     assert (gain <= length + 1e-4).all()
     assert np.median(gain / length) > 0.5  # no bound of any size
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7])
+def test_images_that_are_all_the_same_have_the_unit_of_pixels(n: int) -> None:
+    found = OneClassImageSDF(steps=5, random_state=0).fit(np.full((n, 8, 8), 0.1))
+    assert found.unit_ == 1.0
+    assert (found.certified_radius(np.full((1, 8, 8), 0.1)) > 1e-3).all()
+
+
+def test_scores_of_images_are_as_precise_under_autocast(detector: OneClassImageSDF, judged: Any) -> None:
+    scores = detector.score_samples(judged[0])
+    with torch.autocast("cpu"):
+        np.testing.assert_array_equal(detector.score_samples(judged[0]), scores)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_default_dtype_of_torch_changes_nothing(preset: str, small: None) -> None:
+    plain = fitted(preset=preset, steps=2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = fitted(preset=preset, steps=2)
+        images = bars(3, upright=True)
+        np.testing.assert_array_equal(again.score_samples(images), plain.score_samples(images))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_refit_that_is_interrupted_leaves_no_detector() -> None:
+    found = fitted(steps=2)
+
+    def stop_here(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found.set_params(progress=stop_here).fit(bars(50, upright=False))
+    with pytest.raises(NotFittedError):
+        found.certified_radius(bars(3, upright=True))
 
 
 def test_altered_weights_are_not_certified(judged: Any) -> None:

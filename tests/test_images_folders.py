@@ -103,6 +103,18 @@ def test_images_that_memory_does_not_hold_are_refused_beforehand(
             read_images(path)
 
 
+def test_sixteen_bits_are_scaled_and_ranges_that_nobody_knows_refused(tmp_path: Path) -> None:
+    """Pillow's own conversion makes everything above 255 white."""
+    deep = np.array([[0, 257, 4096], [32767, 65278, 65535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_images(tmp_path).images, [[[0, 1, 16], [127, 254, 255]]])
+    assert read_images(tmp_path, channels=3).images[0, 1, 2].tolist() == [255, 255, 255]
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path / "b.png", format="TIFF")
+    with pytest.raises(ImageError, match=r"b.png: cannot be read \(its pixels are of mode F"):
+        read_images(tmp_path)
+    assert read_images(tmp_path, skip=True).skipped == ("b.png",)
+
+
 def test_an_empty_class_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"no image in this folder .* an empty class"):
         read_images(tmp_path)

@@ -138,3 +138,28 @@ def test_a_certificate_of_another_version_is_not_believed() -> None:
     verify(network, certificate)
     with pytest.raises(CertificateError, match="the certificate is of version 99"):
         verify(network, dataclasses.replace(certificate, version=99))
+
+
+def test_either_way_to_ask_torch_for_less_precision_ends_the_proof() -> None:
+    network = network_of("planar")
+    certificate = issue(network, 1.0)
+    verify(network, certificate)
+    products = torch.backends.mkldnn.matmul
+    for lower in (
+        lambda: torch.set_float32_matmul_precision("medium"),
+        lambda: setattr(products, "fp32_precision", "bf16"),
+    ):
+        lower()
+        try:
+            with pytest.raises(CertificateError, match="torch may round float32 products"):
+                verify(network, certificate)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        verify(network, certificate)  # as the message says
+
+
+def test_rounding_is_measured_in_float32_under_autocast() -> None:
+    network = network_of("default")
+    plain = issue(network, 1.0)
+    with torch.autocast("cpu"):
+        assert issue(network, 1.0) == plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,27 @@ def test_rates_are_those_of_the_worst_attack(
     rates = certified_rates(normal, anomalous, [radius], threshold=threshold)
     assert rates.true_positive[0] == (np.array(normal) - radius >= threshold).mean()
     assert rates.false_positive[0] == (np.array(anomalous) + radius >= threshold).mean()
+
+
+@given(
+    st.lists(st.integers(-9, 9), min_size=1, max_size=6),
+    st.lists(st.integers(-9, 9), min_size=1, max_size=6),
+    st.integers(0, 9),
+    st.sampled_from([1.0, 0.3]),
+)
+def test_rounding_is_on_the_safe_side(above: list[int], below: list[int], radius: int, slope: float) -> None:
+    """Tenths are no binary numbers: sums of them round, and bounds may not rise by it."""
+    normal, anomalous = [n / 10 for n in above], [n / 10 for n in below]
+    shift = Fraction(slope) * Fraction(radius / 10)
+    apart = [Fraction(a) - Fraction(b) - 2 * shift for a in normal for b in anomalous]
+    exact = Fraction(sum(2 * (gap > 0) + (gap == 0) for gap in apart), 2 * len(apart))
+    assert certified_auroc(normal, anomalous, radius / 10, lipschitz=slope) <= float(exact) + 1e-15
+    found = certified_rates(normal, anomalous, radius / 10, threshold=-0.3, lipschitz=slope)
+    kept = sum(Fraction(a) >= Fraction(-0.3) + shift for a in normal) / len(normal)
+    fooled = sum(Fraction(b) >= Fraction(-0.3) - shift for b in anomalous) / len(anomalous)
+    assert found.true_positive <= kept + 1e-15
+    assert found.false_positive >= fooled - 1e-15
+    assert certified_auroc([0.5], [0.1], 0.2) == 0.0  # 0.5 − 0.1 − 0.4 is −2.8e-17 of these numbers
 
 
 @pytest.mark.parametrize(

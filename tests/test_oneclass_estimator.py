@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 sklearn = pytest.importorskip("sklearn")
 from sklearn.base import clone  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import cross_val_predict  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import MinMaxScaler  # noqa: E402
@@ -214,6 +216,60 @@ def test_an_attack_stays_in_its_ball_and_uses_it(detector: OneClassSDF, judged: 
     assert np.median(change) > 0.1
 
 
+def test_scores_are_as_precise_under_autocast(detector: OneClassSDF, judged: Any) -> None:
+    rows, labels = judged
+    scores, radii = detector.score_samples(rows), detector.certified_radius(rows)
+    attacked = attacked_scores(detector, rows[-5:], labels[-5:], 0.1, steps=2, restarts=0)
+    with torch.autocast("cpu"):
+        np.testing.assert_array_equal(detector.score_samples(rows), scores)
+        np.testing.assert_array_equal(detector.certified_radius(rows), radii)
+        again = attacked_scores(detector, rows[-5:], labels[-5:], 0.1, steps=2, restarts=0)
+    np.testing.assert_array_equal(again, attacked)
+
+
+def test_a_refit_that_is_interrupted_leaves_no_detector(table: np.ndarray) -> None:
+    """Half of the one fit and half of the other had radii that nothing proved."""
+    found = OneClassSDF(preset="fast", steps=5, random_state=0).fit(table)
+
+    def stop_here(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found.set_params(progress=stop_here).fit(50.0 * table + 1000.0)
+    with pytest.raises(NotFittedError):
+        found.certified_radius(table)
+
+
+def test_the_default_dtype_of_torch_changes_nothing(table: np.ndarray) -> None:
+    def scores() -> np.ndarray:
+        return OneClassSDF(preset="fast", steps=3, random_state=0).fit(table).score_samples(table)
+
+    plain = scores()
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_array_equal(scores(), plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("size", "place"), [(1e-13, 0.0), (1e-160, 0.0), (1e160, 0.0), (2e-6, 1e7)])
+def test_what_varies_counts_whatever_its_unit(size: float, place: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 2))
+    found = OneClassSDF(preset="fast", random_state=0).fit(size * rows + place)
+    np.testing.assert_allclose(found.scale_, size * rows.std(axis=0), rtol=1e-3)
+    far = size * np.array([[0.0, 0.0], [7.0, 0.0], [0.0, -7.0]]) + place
+    assert found.predict(far).tolist() == [1, -1, -1]
+
+
+def test_numbers_beyond_what_is_computed_with_are_refused(detector: OneClassSDF, table: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"1e.39 standard deviations from the mean: too far for float32"):
+        detector.certified_radius([detector.mean_ + np.array([1e39, 0.0]) * detector.scale_])
+    wide = table.copy()
+    wide[:2, 1] = -1.7e308, 1.7e308
+    with pytest.raises(ValueError, match=r"column 1 of `X` holds numbers as large as 1.7e.308"):
+        OneClassSDF(preset="fast").fit(wide)
+
+
 def test_a_changed_network_proves_nothing(detector: OneClassSDF, judged: Any) -> None:
     import torch
 
@@ -355,6 +411,28 @@ def test_tables_unlike_that_of_fit_are_refused(spoil: Any, said: str) -> None:
     found = OneClassSDF(preset="fast", random_state=0).fit(rows)
     with pytest.raises(ValueError, match=said):
         found.predict(spoil(rows))
+
+
+@pytest.mark.parametrize("name", ["new", "kind=nut"])
+def test_two_columns_of_one_name_are_refused(name: str) -> None:
+    rows = frame().assign(new=1.0).set_axis([name, "kind", "new"], axis=1)
+    with pytest.raises(ValueError, match=f"two columns of X would bear the name '{name}'"):
+        OneClassSDF(preset="fast").fit(rows)
+
+
+def test_tables_of_other_libraries_are_arrays() -> None:
+    class Other:
+        """Named and typed columns, as of polars, and no `iloc`."""
+
+        columns, dtypes = ("a", "b"), (float, float)
+        shape = (40, 2)
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.random.default_rng(0).normal(size=self.shape)
+
+    found = OneClassSDF(preset="fast", steps=3, random_state=0).fit(Other())
+    assert found.columns_ is None
+    assert len(found.score_samples(Other())) == 40
 
 
 def test_text_that_is_no_category_is_refused() -> None:

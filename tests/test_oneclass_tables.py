@@ -286,3 +286,8 @@ def test_without_pandas_numbers_need_none(tmp_path: Path, monkeypatch: pytest.Mo
         table.features(["kind"])
     with pytest.raises(TableError, match="no columns are left"):
         table.without(["a", "kind"]).features()
+
+
+def test_only_line_ends_end_lines(tmp_path: Path) -> None:
+    table = read_delimited(written(tmp_path, "a,kind\n1,x\u2028y\n2,z\x0bw\r\n3,\x85v\n"))
+    assert table.columns[1] == ["x\u2028y", "z\x0bw", "v"]

@@ -228,7 +228,7 @@ def _attack(
     chosen, cut = np.concatenate(halves), len(halves[0])
     rows = test[chosen].reshape(len(chosen), -1) / 255.0
     begin = torch.as_tensor(rows, dtype=torch.float32, device=found.device)
-    down = torch.ones(len(chosen), device=found.device)
+    down = torch.ones(len(chosen), dtype=torch.float32, device=found.device)
     down[cut:] = -1.0
     box = torch.zeros_like(begin[0]), torch.ones_like(begin[0])
     row["clean_attacked"] = auroc(found.scores[first], found.scores[second])

@@ -212,6 +212,7 @@ class OneClassImageSDF(OneClassSDF):
         config = config_of(self.preset, (*given.shape[1:], 1)[:3])
         refuse_beyond(len(given), config, PRESETS[self.preset].batch, device)
         images = _in_range(given)
+        self._forget()
         self.shape_ = tuple(int(size) for size in images.shape[1:])
         rows = images.reshape(len(images), -1)
         self.n_features_in_ = rows.shape[1]
@@ -221,7 +222,8 @@ class OneClassImageSDF(OneClassSDF):
         self.scale_ = np.ones_like(self.mean_)
         centred = rows - self.mean_
         # images that are all the same have no spread; then a pixel's range is the unit
-        self.unit_ = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
+        alike = bool((rows == rows[0]).all())
+        self.unit_ = 1.0 if alike else float(np.sqrt((centred**2).sum(axis=1).mean()))
         self.margin_ = self._margin()
         keeper = None
         if checkpoint is not None:
@@ -236,9 +238,7 @@ class OneClassImageSDF(OneClassSDF):
         self.level_ = float(self._scores(centred).mean())
         self.history_ = asdict(history) | ({} if start is None else {"resumed": start.steps})
         self.n_iter_ = history.steps
-        self.offset_ = 0.0
-        if self.contamination != "auto":
-            self.offset_ = float(np.percentile(self._scores(centred), 100.0 * float(self.contamination)))
+        self.offset_ = self._offset(centred)
         return self
 
     def box(self) -> tuple[Floats, Floats]:

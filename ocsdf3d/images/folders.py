@@ -59,7 +59,8 @@ def read_images(
     Parameters
     ----------
     path : path
-        A folder of PNG, JPEG or BMP files, or an NPZ or NPY file.
+        A folder of PNG, JPEG or BMP files, or an NPZ or NPY file. Gray files of 16 bits are scaled to 8;
+        pixels of other types, of which no value is said to be white, cannot be read.
     array : str, optional
         Name of the array in an NPZ file; needed where it holds several of the shape of images.
     size : (height, width), optional
@@ -143,7 +144,11 @@ def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDAr
     with Image.open(file) as opened:
         opened.load()
         image = ImageOps.exif_transpose(opened)  # as the camera was held
-        plain = "L" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "RGB"
+        if image.mode.startswith("I;16"):  # Pillow would cut them off at 255
+            image = Image.fromarray(np.rint(np.asarray(image, np.float64) / 257.0).astype(np.uint8))
+        if image.mode in ("I", "F"):
+            raise OSError(f"its pixels are of mode {image.mode}, in which no value is said to be white")
+        plain = "L" if image.mode in ("1", "L", "LA") else "RGB"
         made = image.convert(MODES[channels] if channels is not None else plain)
     if size is not None:
         height, width = size

@@ -27,9 +27,19 @@ CELLS, STRETCH = 5, 0.15  # of the elastic field: control points along a side, s
 LEAST, MOST = 0.28, 0.7  # side of a pasted rectangle [the image's]
 
 
+def _uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return draws from [0, 1) of the dtype and on the device of another tensor."""
+    return torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return normal draws of the dtype and on the device of another tensor."""
+    return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
+
+
 def uniform(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return uniform noise on [0, 1] of the shape of `images`, (n, h, w, c): the paper's Q₀."""
-    return torch.rand(images.shape, generator=generator, device=images.device)
+    return _uniform(images.shape, images, generator)
 
 
 def corners(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -40,7 +50,7 @@ def corners(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -
 def low_frequency(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return low-frequency noise, black where it is negative: 7 × 7 Gaussian values, bicubic between."""
     n, height, width, channels = images.shape
-    coarse = torch.randn((n, channels, COARSE, COARSE), generator=generator, device=images.device)
+    coarse = _normal((n, channels, COARSE, COARSE), images, generator)
     fine = functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
     return fine.clamp(0.0, 1.0).permute(0, 2, 3, 1)
 
@@ -60,9 +70,9 @@ def turned(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) ->
 def elastic(images: torch.Tensor, _: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return images pulled about by a smooth random field, far more than handwriting is."""
     n, height, width, _channels = images.shape
-    field = STRETCH * torch.randn((n, 2, CELLS, CELLS), generator=generator, device=images.device)
+    field = STRETCH * _normal((n, 2, CELLS, CELLS), images, generator)
     field = functional.interpolate(field, (height, width), mode="bicubic", align_corners=True)
-    plain = torch.eye(2, 3, device=images.device).expand(n, 2, 3)
+    plain = torch.eye(2, 3, dtype=images.dtype, device=images.device).expand(n, 2, 3)
     grid = functional.affine_grid(plain, [n, 1, height, width], align_corners=False)
     moved = functional.grid_sample(
         images.permute(0, 3, 1, 2),
@@ -78,9 +88,9 @@ def paste(images: torch.Tensor, others: torch.Tensor, generator: torch.Generator
     n, device = len(images), images.device
 
     def span(length: int) -> torch.Tensor:
-        share = LEAST + (MOST - LEAST) * torch.rand((n, 1), generator=generator, device=device)
+        share = LEAST + (MOST - LEAST) * _uniform((n, 1), images, generator)
         size = (share * length).round().clamp_min(1.0)
-        first = torch.rand((n, 1), generator=generator, device=device) * (length - size + 1.0)
+        first = _uniform((n, 1), images, generator) * (length - size + 1.0)
         pixels = torch.arange(length, device=device)
         return (pixels >= first.floor()) & (pixels < first.floor() + size)
 
@@ -90,9 +100,9 @@ def paste(images: torch.Tensor, others: torch.Tensor, generator: torch.Generator
 
 def mixed(images: torch.Tensor, others: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return two turned images laid over each other, with noise: an option of the authors' code."""
-    share = 0.25 + 0.5 * torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+    share = 0.25 + 0.5 * _uniform((len(images), 1, 1, 1), images, generator)
     blend = torch.lerp(turned(images, images, generator), turned(others, others, generator), share)
-    grain = torch.randn(images.shape, generator=generator, device=images.device)
+    grain = _normal(images.shape, images, generator)
     return (blend + 0.1 * grain).clamp(0.0, 1.0)
 
 

@@ -115,7 +115,8 @@ def synthesize(
     check_is_fitted(detector)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
-    blank = torch.zeros((n, *detector.shape_[:2], detector.n_features_in_ // math.prod(detector.shape_[:2])))
+    channels = detector.n_features_in_ // math.prod(detector.shape_[:2])
+    blank = torch.zeros((n, *detector.shape_[:2], channels), dtype=torch.float32)
     drawn = NEGATIVES["uniform" if start == "uniform" else "noise"](blank, blank, generator)
     begin = drawn.double().numpy().reshape(n, -1)
     if start == "mean":

@@ -148,7 +148,7 @@ def _measured(network: Network, radius: float) -> float:
     device, dtype = network.head.device, network.head.dtype
     exact = copy.deepcopy(network).to(torch.float64)
     together = max(1, TOGETHER // max(layer.places * max(layer.weight.shape) for layer in layers))
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         apart = [
             (network(part.to(device, dtype)).double() - exact(part.to(device))).abs().max()
             for part in x.split(together)
@@ -216,13 +216,21 @@ def verify(network: Network, certificate: Certificate) -> None:
         raise CertificateError(
             "not certified: the weights are not those of the certificate. Load the field from its file."
         )
-    if certificate.dtype == "float32" and (
-        torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32
-    ):
+    if certificate.dtype == "float32" and _products_may_be_rounded():
         raise CertificateError(
             "not certified: torch may round float32 products to fewer bits here. Call "
             "torch.set_float32_matmul_precision('highest')."
         )
+
+
+def _products_may_be_rounded() -> bool:
+    """Whether float32 products may be computed with fewer bits, as far as torch says."""
+    try:
+        return bool(
+            torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32
+        )
+    except RuntimeError:  # its older settings are not told once a newer one says otherwise
+        return True
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -36,18 +36,19 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import nn
 
 from ocsdf3d.lipschitz.activations import ACTIVATIONS
 from ocsdf3d.lipschitz.layers import bjorck
-from ocsdf3d.lipschitz.network import Layer, Network, orthogonal
+from ocsdf3d.lipschitz.network import Layer, Network, orthogonal, standard_normal
 
 __all__ = ["ConvolutionConfig", "ConvolutionalNetwork", "patches", "shifted", "unshuffled"]
 
 KERNEL = 3
 # 1/3 in float32, rounded down: three times it, squared and summed, stays below 1, in float64 as well
-CORRECTION = float(torch.nextafter(torch.tensor(1.0 / KERNEL), torch.tensor(0.0)))
+CORRECTION = float(np.nextafter(np.float32(1.0 / KERNEL), np.float32(0.0)))
 MOVES = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))  # of the five groups of channels
 
 
@@ -211,8 +212,7 @@ def _gathered(values: torch.Tensor, kind: str) -> torch.Tensor:
 
 def _scale_of_sum(count: int) -> float:
     """Return a float32 number of which it is certain that its square times `count` is at most 1."""
-    scale = torch.tensor(count**-0.5)
-    return float(torch.nextafter(scale, torch.tensor(0.0)))
+    return float(np.nextafter(np.float32(count**-0.5), np.float32(0.0)))
 
 
 class ConvolutionalNetwork(Network):
@@ -234,14 +234,18 @@ class ConvolutionalNetwork(Network):
         for _, entry, square, depth in config.built:
             entries.append(nn.Parameter(orthogonal(*entry, generator)))
             layers = [orthogonal(*square, generator) for _ in range(depth - 1)]
-            squares.append(nn.Parameter(torch.stack(layers) if layers else torch.zeros((0, *square))))
-            biases.append(nn.Parameter(config.bias * torch.randn((depth, entry[0]), generator=generator)))
+            squares.append(
+                nn.Parameter(
+                    torch.stack(layers) if layers else torch.zeros((0, *square), dtype=torch.float32)
+                )
+            )
+            biases.append(nn.Parameter(config.bias * standard_normal((depth, entry[0]), generator)))
         self.entries = nn.ParameterList(entries)
         self.squares = nn.ParameterList(squares)
         self.biases = nn.ParameterList(biases)
-        head = torch.randn(config.head_size, generator=generator)
+        head = standard_normal((config.head_size,), generator)
         self.head = nn.Parameter(head / head.norm())
-        self.offset = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros((), dtype=torch.float32))
 
     def turned(self) -> list[nn.Parameter]:
         """Return the stacks of square weights, one a stage; none of kernels, which are wide."""

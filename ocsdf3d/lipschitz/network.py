@@ -80,6 +80,11 @@ class NetworkConfig:
         return self.width * (self.inputs + (self.depth - 1) * self.width + 1)
 
 
+def standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return normal draws, float32 whatever the caller's default dtype is."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
 def orthogonal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
     """Return a random (semi-)orthogonal (rows, columns) float32 matrix, Haar distributed."""
     tall = torch.randn((max(rows, columns), min(rows, columns)), generator=generator, dtype=torch.float64)
@@ -191,11 +196,13 @@ class LipschitzNetwork(Network):
         w, depth = config.width, config.depth
         self.entry = nn.Parameter(orthogonal(w, config.inputs, generator))
         square = [orthogonal(w, w, generator) for _ in range(depth - 1)]
-        self.square = nn.Parameter(torch.stack(square) if square else torch.zeros((0, w, w)))
-        self.biases = nn.Parameter(config.bias * torch.randn((depth, w), generator=generator))
-        head = torch.randn(w, generator=generator)
+        self.square = nn.Parameter(
+            torch.stack(square) if square else torch.zeros((0, w, w), dtype=torch.float32)
+        )
+        self.biases = nn.Parameter(config.bias * standard_normal((depth, w), generator))
+        head = standard_normal((w,), generator)
         self.head = nn.Parameter(head / head.norm())
-        self.offset = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros((), dtype=torch.float32))
         self._frozen: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -107,6 +107,21 @@ def pushed(
     steps, restarts, rng, box
         As of `attacked_scores`, in the space of `begin`.
     """
+    with torch.autocast(begin.device.type, enabled=False):  # values as they are proved
+        return _pushed(function, begin, down, radius, steps, restarts, rng, box)
+
+
+def _pushed(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    begin: torch.Tensor,
+    down: torch.Tensor,
+    radius: float,
+    steps: int,
+    restarts: int,
+    rng: np.random.RandomState,
+    box: tuple[torch.Tensor, torch.Tensor] | None,
+) -> torch.Tensor:
+    """Do what `pushed` does, in the precision that is in force."""
     # the attacks stay in the ball in float32, so that none goes where the proof does not
     inside = radius * (1.0 - 1e-5)
     with torch.no_grad():

@@ -86,10 +86,10 @@ def certified_auroc(
     array([1.   , 0.75 , 0.   ])
     """
     above, below = np.sort(_scores(normal, "normal")), _scores(anomalous, "anomalous")
-    shifts = 2.0 * (_bound(lipschitz, "lipschitz") * _radii(radii) + _bound(rounding, "rounding"))
+    shifts = 2.0 * _shifts(radii, lipschitz, rounding)
     bounds = np.empty(shifts.shape)
     for index, shift in np.ndenumerate(shifts):
-        reached = below + shift
+        reached = _sum_above(below, shift)
         least, beyond = (np.searchsorted(above, reached, side=side) for side in ("left", "right"))
         halves = (len(above) - beyond).sum() + (len(above) - least).sum()  # of pairs: ties are in one of them
         bounds[index] = halves / (2 * len(above) * len(below))
@@ -122,10 +122,28 @@ def certified_rates(
     above, below = _scores(normal, "normal"), _scores(anomalous, "anomalous")
     if not np.isfinite(threshold):
         raise ValueError(f"`threshold` must be finite; got {threshold}.")
-    shifts = _bound(lipschitz, "lipschitz") * _radii(radii) + _bound(rounding, "rounding")
-    kept = (above >= threshold + shifts[..., None]).mean(axis=-1)
-    fooled = (below >= threshold - shifts[..., None]).mean(axis=-1)
+    shifts = _shifts(radii, lipschitz, rounding)[..., None]
+    kept = (above >= _sum_above(threshold, shifts)).mean(axis=-1)
+    fooled = (below >= -_sum_above(-threshold, shifts)).mean(axis=-1)
     return Rates(kept, fooled)
+
+
+def _shifts(radii: ArrayLike, lipschitz: float, rounding: float) -> Floats:
+    """Return L ε plus the rounding of a score, not less than that."""
+    slope, lengths = _bound(lipschitz, "lipschitz"), _radii(radii)
+    moved = slope * lengths
+    if slope not in (0.0, 1.0):
+        moved = np.where(lengths > 0.0, np.nextafter(moved, np.inf), 0.0)
+    return _sum_above(moved, _bound(rounding, "rounding"))
+
+
+def _sum_above(a: ArrayLike, b: ArrayLike) -> Floats:
+    """Return a + b in float64: exact, or else the next number above (Knuth, TAOCP 2, 4.2.2, theorem B)."""
+    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    total = a + b
+    other = total - a
+    lost = (a - (total - other)) + (b - other)
+    return np.where(lost > 0.0, np.nextafter(total, np.inf), total)
 
 
 def _scores(values: ArrayLike, name: str) -> Floats:

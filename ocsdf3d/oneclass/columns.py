@@ -29,8 +29,8 @@ class Columns:
     @classmethod
     def of(cls, table: Any) -> Columns | None:
         """Return the columns of a DataFrame with categories, or None where every column is a number."""
-        if not hasattr(table, "dtypes") or not hasattr(table, "columns"):
-            return None
+        if not hasattr(table, "dtypes") or not hasattr(table, "iloc"):
+            return None  # other libraries' tables become arrays of numbers, or are refused as such
         found = tuple(
             tuple(column.dropna().unique().tolist()) if _is_category(column) else None
             for column in (table.iloc[:, i] for i in range(table.shape[1]))
@@ -43,7 +43,7 @@ class Columns:
         Raises
         ------
         ValueError
-            A category that was not there at fit, or a value that is missing.
+            A category that was not there at fit, a value that is missing, or two columns of one name.
         """
         import pandas
 
@@ -53,10 +53,16 @@ class Columns:
                 "categories; convert it as before."
             )
         parts: dict[str, Any] = {}
+
+        def add(name: str, numbers: Any) -> None:
+            if name in parts:
+                raise ValueError(f"two columns of X would bear the name {name!r}; rename one.")
+            parts[name] = numbers
+
         for i, seen in enumerate(self.categories):
             column, name = table.iloc[:, i], str(table.columns[i])
             if seen is None:
-                parts[name] = column
+                add(name, column)
                 continue
             if column.isna().any():
                 raise ValueError(f"column {name!r} has missing values; drop those rows or add a category.")
@@ -64,7 +70,7 @@ class Columns:
             if new:
                 raise ValueError(f"column {name!r} has categories that fit has not seen: {', '.join(new)}.")
             for value in seen:
-                parts[f"{name}={value}"] = (column == value).to_numpy(np.float64)
+                add(f"{name}={value}", (column == value).to_numpy(np.float64))
         return pandas.DataFrame(parts, index=table.index)
 
 

@@ -102,7 +102,7 @@ def train_conventional(
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that a seed means the same everywhere
     network = _network(points.shape[1], config, generator).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.rate, fused=True)
-    truth = torch.tensor([1.0, 0.0], device=device).repeat_interleave(config.batch)
+    truth = torch.tensor([1.0, 0.0], dtype=torch.float32, device=device).repeat_interleave(config.batch)
     for step in range(1, config.steps + 1):
         index = torch.randint(len(points), (config.batch,), generator=generator).to(device)
         batch = torch.cat([points[index], negatives(config.batch).to(device)])
@@ -130,7 +130,7 @@ def walked(detector: Any, margin: float, seed: int = 0) -> Callable[[int], torch
 
     network, unit, walking = detector.network_, detector.unit_, PRESETS[detector.preset].walk
     generator = torch.Generator().manual_seed(seed)
-    upper = torch.full((network.config.inputs,), SPAN / unit)
+    upper = torch.full((network.config.inputs,), SPAN / unit, dtype=torch.float32)
     seeds = seeds_on(upper, np.ones(len(upper), bool), generator)
 
     def draw(count: int) -> torch.Tensor:

@@ -7,8 +7,9 @@ first line is a header when none of its cells is a number.
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +68,13 @@ def read_delimited(path: str | os.PathLike[str], *, delimiter: str = "auto", hea
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableError(f"{name}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
-    head = [line for line in text.splitlines() if line.strip()][:SNIFFED]
+    head = [line for line in text.split("\n") if line.strip()][:SNIFFED]
     if not head:
         raise TableError(f"{name}: the file is empty.")
     mark = _told(name, head) if delimiter == "auto" else DELIMITERS[delimiter]
     rows, lines = [], []
     try:
-        for line, row in _split(text.splitlines(keepends=True), mark):
+        for line, row in _split(io.StringIO(text), mark):
             if any(row):
                 rows.append(row)
                 lines.append(line)
@@ -97,7 +98,7 @@ def read_delimited(path: str | os.PathLike[str], *, delimiter: str = "auto", hea
     return Cells(names, [list(column) for column in zip(*rows, strict=True)], lines)
 
 
-def _split(text: list[str], mark: str) -> Iterator[tuple[int, list[str]]]:
+def _split(text: Iterable[str], mark: str) -> Iterator[tuple[int, list[str]]]:
     """Yield each row with its line; where there are line breaks in a cell, that of its end."""
     if mark == " ":
         yield from ((number, line.split()) for number, line in enumerate(text, 1))

@@ -57,6 +57,8 @@ SPAN = 10.0  # half the side of B, the cube of the negatives [standard deviation
 NEAR = 3.0  # least half side of the cube that a negative begins in
 ROWS = 4096  # scored at once
 BROKEN = 0.1  # share of the negatives that differ from the rows in constant columns
+FAR = 1e38  # of a row in the unit of the network; float32 holds three times as much
+ROUNDINGS = 8.0  # what a column varies by at least, of those of its largest number
 EPOCH = 15  # steps that an epoch of the paper's preset has at least
 
 _WALK = WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True)
@@ -89,6 +91,20 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
+def moments(rows: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return the means of columns, their standard deviations, and which columns vary, (d,) each.
+
+    The deviation of a column that does not is 1. What a sum rounds may feign a deviation, so a column varies
+    where that is more than some roundings of its numbers, of whatever size they are.
+    """
+    off = rows - rows[0]  # exactly 0 where all are equal
+    reach = np.abs(off).max(axis=0)
+    off /= np.where(reach > 0.0, reach, 1.0)  # so that no square overflows, and none vanishes
+    spread = reach * off.std(axis=0)
+    varies = spread > ROUNDINGS * np.finfo(np.float64).eps * np.abs(rows).max(axis=0)
+    return rows[0] + reach * off.mean(axis=0), np.where(varies, spread, 1.0), varies
+
+
 def seeds_on(
     upper: torch.Tensor, varies: NDArray[np.bool_], generator: torch.Generator
 ) -> Callable[[int], torch.Tensor]:
@@ -110,7 +126,9 @@ def seeds_on(
     constant = torch.as_tensor(~varies, device=upper.device)
 
     def seeds(count: int) -> torch.Tensor:
-        draw = torch.rand((count, len(upper) + 2), generator=generator, device=upper.device)
+        draw = torch.rand(
+            (count, len(upper) + 2), generator=generator, dtype=upper.dtype, device=upper.device
+        )
         reach = (NEAR / SPAN) ** draw[:, -2:-1]
         alike = constant & (draw[:, -1:] > BROKEN)
         return torch.where(alike, 0.0, (2.0 * draw[:, :-2] - 1.0) * reach * upper)
@@ -219,22 +237,26 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         """
         self._check_options()
         device = resolve_device(self.device)
+        self._forget()
         self.columns_ = Columns.of(X)
         rows: Floats = self._validated(X, reset=True)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        self.mean_ = rows.mean(axis=0)
-        spread = rows.std(axis=0)
-        # a constant column may have a tiny deviation by rounding
-        varies = spread > 1e-12 * (1.0 + np.abs(self.mean_))
-        self.scale_ = np.where(varies, spread, 1.0)
-        standard = (rows - self.mean_) / self.scale_
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            self.mean_, self.scale_, varies = moments(rows)
+            standard = (rows - self.mean_) / self.scale_
+        if not np.isfinite(standard).all():
+            column = int(np.isfinite(standard).all(axis=0).argmin())
+            raise ValueError(
+                f"column {column} of `X` holds numbers as large as {np.abs(rows[:, column]).max():.3g}, whose"
+                " deviation float64 cannot hold. Remove marks of missing values, or scale it down."
+            )
         self.margin_ = spacing_margin(standard, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
         self.unit_ = float(np.sqrt(standard.shape[1]))
         data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         generator = torch.Generator(device=device).manual_seed(seed)
-        upper = torch.full((data.shape[1],), SPAN / self.unit_, device=device)
+        upper = data.new_full((data.shape[1],), SPAN / self.unit_)
         seeds = seeds_on(upper, varies, generator)
         shape = NetworkConfig(inputs=data.shape[1], **NETWORKS[self.preset])
         network = LipschitzNetwork(shape, torch.Generator().manual_seed(seed)).to(device)
@@ -253,9 +275,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         self.certificate_: Certificate = issue(self.network_, radius)
         self.history_ = asdict(history)
         self.n_iter_ = history.steps
-        self.offset_ = 0.0
-        if self.contamination != "auto":
-            self.offset_ = float(np.percentile(self._scores(standard), 100.0 * float(self.contamination)))
+        self.offset_ = self._offset(standard)
         return self
 
     def score_samples(self, X: Any) -> Floats:
@@ -345,6 +365,21 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------- details
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `offset_` is there, which `fit` sets last: one that was interrupted leaves none."""
+        return hasattr(self, "offset_")
+
+    def _forget(self) -> None:
+        """Remove what an earlier fit left: half of it would not fit the other half of this one."""
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)
+
+    def _offset(self, standard: Floats) -> float:
+        """Return the score below which rows are outliers."""
+        if self.contamination == "auto":
+            return 0.0
+        return float(np.percentile(self._scores(standard), 100.0 * float(self.contamination)))
+
     def _verified(self) -> None:
         """Check that the network is still the one of the certificate; CertificateError otherwise."""
         check_is_fitted(self)
@@ -406,10 +441,16 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
     def _scores(self, standard: Floats) -> Floats:
         # Tiles of one size, so that a row's score does not depend on the rows beside it.
         network, device = self.at_work()
+        far = np.abs(standard).max(initial=0.0) / self.unit_
+        if not far <= FAR:
+            raise ValueError(
+                f"`X` holds a value {far * self.unit_:.3g} standard deviations from the mean: too far for"
+                " float32."
+            )
         unit = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         size = self.tile
         tiles = max(1, -(-len(unit) // size))
         padded = torch.cat([unit, unit.new_zeros((tiles * size - len(unit), unit.shape[1]))])
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             values = torch.cat([network(tile) for tile in padded.split(size)])
         return self.unit_ * values[: len(unit)].double().cpu().numpy()
