@@ -61,11 +61,15 @@ def save(path: str | os.PathLike[str], field: Field) -> Path:
 
     Raises
     ------
+    TypeError
+        What is given for the field is none.
     CertificateError
         The weights are not those of the field's certificate.
     OSError
         The folder is missing or cannot be written.
     """
+    if not isinstance(field, Field):
+        raise TypeError(f"`save` takes a path and then a field; got {type(field).__name__} for the field.")
     field.require()
     tensors: dict[str, torch.Tensor] = {}
     header = _described(field, tensors)

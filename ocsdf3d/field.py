@@ -79,6 +79,10 @@ class SDF(Field):
     history: dict[str, Any] = field(default_factory=dict)
     spheres: Spheres | None = None
 
+    def __repr__(self) -> str:
+        sides = " × ".join(f"{size:.4g}" for size in self.box.size)
+        return f"SDF({self.support}, box {sides}, {self.device}; see `certificate`, `settings`, `history`)"
+
     @classmethod
     def proved(cls, network: LipschitzNetwork, frame: Frame, box: Box, **others: Any) -> SDF:
         """Return the field of a network whose certificate is issued here, for the ball around `box`.

@@ -249,7 +249,8 @@ def _corners(mesh: trimesh.Trimesh) -> Floats:
 
 
 def _volume(mesh: trimesh.Trimesh) -> float:
-    a, b, c = _corners(mesh).transpose(1, 0, 2)
+    corners = _corners(mesh)
+    a, b, c = (corners - corners.mean(axis=(0, 1))).transpose(1, 0, 2)  # far from 0 the sum would cancel
     return float((a * np.cross(b, c)).sum()) / 6.0
 
 

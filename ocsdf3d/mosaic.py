@@ -209,8 +209,8 @@ def fit_tile(
     )
 
 
-def points_within(source: Any, region: Box, seed: int) -> Floats:
-    """Return the points of a scan in a box, (n, 3), thinned to about `KEPT`; the scan is never held whole."""
+def blocks_of_cloud(source: Any) -> io.Blocks:
+    """Return a scan in blocks of points; ValueError where it is a mesh."""
     blocks = io.blocks_of(source)
     if blocks is None:
         shape = io.read(source)
@@ -218,6 +218,12 @@ def points_within(source: Any, region: Box, seed: int) -> Floats:
             raise ValueError("tiles are made of clouds of points, not of meshes; sample its surface first.")
         blocks = io.blocks_of(shape)
         assert blocks is not None  # of a cloud there are always blocks
+    return blocks
+
+
+def points_within(source: Any, region: Box, seed: int) -> Floats:
+    """Return the points of a scan in a box, (n, 3), thinned to about `KEPT`; the scan is never held whole."""
+    blocks = blocks_of_cloud(source)
     every = blocks.each
 
     def within() -> Iterator[io.Block]:

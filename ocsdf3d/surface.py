@@ -32,7 +32,17 @@ _SEEN_BY_MESHER = 1e-3  # smallest |value| it is shown: its float32 positions st
 
 
 class EmptyLevelSetError(ValueError):
-    """No cell of the grid straddles the level."""
+    """No cell of the grid straddles the level.
+
+    Attributes
+    ----------
+    span : (float, float)
+        Least and largest φ on the grid [world units].
+    """
+
+    def __init__(self, said: str, span: tuple[float, float]) -> None:
+        super().__init__(said)
+        self.span = span
 
 
 def extract(grid: Grid) -> trimesh.Trimesh:
@@ -91,7 +101,8 @@ def extract(grid: Grid) -> trimesh.Trimesh:
         size = "×".join(str(n + 1) for n in grid.cells)
         raise EmptyLevelSetError(
             f"no surface at level {grid.level:g}: φ on the {size} grid spans [{grid.span[0]:.4g}, "
-            f"{grid.span[1]:.4g}]. Choose a level inside, or drop it."
+            f"{grid.span[1]:.4g}]. Choose a level inside, or drop it.",
+            grid.span,
         )
     _, first, welded = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
     del keys

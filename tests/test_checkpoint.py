@@ -292,6 +292,11 @@ def test_a_tree_that_is_altered(small: SDF, born: Born, tmp_path: Path) -> None:
             load(rewritten(saved, tensors, metadata, changed))
 
 
+def test_a_path_in_the_fields_place_is_named(small: SDF, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="takes a path and then a field; got str for the field"):
+        save(small, str(tmp_path / "f.safetensors"))  # type: ignore[arg-type]
+
+
 def test_other_callables_are_not_saved(tmp_path: Path) -> None:
     class Foreign(Sphere):
         """A shape that no file knows."""

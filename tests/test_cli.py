@@ -37,6 +37,7 @@ from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.lipschitz.network import NetworkConfig
+from ocsdf3d.surface import EmptyLevelSetError
 
 HEAVY = ("numpy", "torch", "scipy", "trimesh", "skimage", "pyvista", "open3d", "igl", "rich", "safetensors")
 STAGES = ("load", "sides", "train", "mesh", "total")
@@ -344,6 +345,37 @@ def test_a_proof_that_fails_does_not_lose_the_training(
     assert one_object(said.out)["receipt"]["completeness"] is None
     assert "is written, but not complete at 1595 nodes" in said.err
     assert len(trimesh.load(out).faces) == 320
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--level", "0.5"], "no surface at --level 0.5: f spans [0.05, 0.3] on the grid. Choose another."),
+        ([], "nothing was enclosed: φ spans [0.4, 0.9] on the grid. Cut apart what lies far"),
+    ],
+)
+def test_a_level_that_is_not_there_does_not_lose_the_training(
+    options: list[str],
+    said: str,
+    cloud: Path,
+    fits: list[SimpleNamespace],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def nothing(self: Ball, **_: Any) -> trimesh.Trimesh:
+        raise EmptyLevelSetError("no surface at level 0", (0.4, 0.9))
+
+    monkeypatch.setattr(Ball, "mesh", nothing)
+    monkeypatch.setattr(Ball, "level", 0.5, raising=False)
+    monkeypatch.setattr(Ball, "frame", SimpleNamespace(scale=2.0), raising=False)
+    monkeypatch.setattr("ocsdf3d.checkpoint.save", lambda path, sdf: path.write_bytes(b"a ball"))
+    kept = tmp_path / "kept.safetensors"
+    assert run("reconstruct", cloud, "-q", "--save", kept, *options) == 1
+    err = capsys.readouterr().err
+    assert f"no mesh, but {kept}, the field, is written" in err
+    assert said in err
+    assert kept.read_bytes() == b"a ball"
 
 
 # --- reconstruct: what comes out

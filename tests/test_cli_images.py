@@ -300,6 +300,25 @@ def test_what_is_missing_is_one_line(
     assert "none.safetensors" in capsys.readouterr().err
 
 
+def test_files_are_brought_to_what_the_detector_has_learnt(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As learnt with --size and --channels, without saying these again."""
+    small, learnt = tmp_path / "small.safetensors", folder / "train" / "up"
+    assert run("fit", learnt, "-o", small, "--steps", 20, "-q", "--size", 6, 6, "--channels", 3) == 0
+    capsys.readouterr()
+    assert run("score", small, folder / "test" / "up", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    again = ["--size", 6, 6, "--channels", 3, "--json"]
+    assert run("score", small, folder / "test" / "up", *again) == 0
+    assert json.loads(capsys.readouterr().out)["lowest"] == told["lowest"]
+    others = ["--others", folder / "test" / "flat", "--json"]
+    assert run("certify", small, folder / "test" / "up", *others) == 0
+    assert json.loads(capsys.readouterr().out)["auroc"] > 0.5
+    assert run("score", small, folder / "test" / "up", "--size", 5, 6) == 1
+    assert "must hold images of 6 × 6 × 3, as fit had; got 5 × 6 × 3" in capsys.readouterr().err
+
+
 def test_the_bench_runs_on_folders_and_goes_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -363,3 +363,8 @@ def test_what_comes_out(born: Born) -> None:
     assert sdf.gradient(points).shape == (7, 3)
     assert sdf(points.tolist()) == pytest.approx(sdf(points), abs=0.0)
     assert sdf.device.type == "cpu"
+
+
+def test_a_field_is_told_in_a_line(trained: SDF) -> None:
+    assert repr(trained).startswith("SDF(solid, box ")
+    assert len(repr(trained)) < 120

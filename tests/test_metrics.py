@@ -179,6 +179,11 @@ def test_all_scale_with_the_world(scale: float, shift: float) -> None:
         assert there[key] == pytest.approx(value * scale**power, rel=1e-3 if shift > 1e3 else 1e-6), key
 
 
+def test_a_reference_elsewhere_does_not_spoil_the_volume() -> None:
+    """About a reference 5e6 away, the sum of tetrahedra lost all digits."""
+    assert evaluate(cube(1.0), cube(1.0, (5e6, 5e6, 0.0)), samples=100)["volume"] == pytest.approx(1.0)
+
+
 def test_flipped_normals_show_in_the_signed_score_only() -> None:
     upright = ball()
     inside_out = trimesh.Trimesh(upright.vertices, upright.faces[:, ::-1], process=False)

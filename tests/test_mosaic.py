@@ -341,3 +341,11 @@ def test_misuse_is_one_line(
     assert message in said[-1]
     if code == 1:
         assert len(said) == 1
+
+
+def test_meshes_are_refused_before_anything_is_learnt(tmp_path: Path) -> None:
+    mesh = tmp_path / "box.off"
+    trimesh.creation.box().export(mesh)
+    with pytest.raises(ValueError, match="made of clouds of points, not of meshes"):
+        fit_tiles(mesh, tmp_path / "out", (2, 1))
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import trimesh
 
+    from ocsdf3d.field import SDF
     from ocsdf3d.viewer.watch import Watcher
 
 
@@ -160,13 +161,21 @@ def run(args: argparse.Namespace) -> int:
 
         unproved: ValueError | None = None
         try:
-            mesh = meshed_with(args.complete)
-        except surface.EmptyLevelSetError:
-            raise
-        except ValueError as error:  # no proof, or no memory for one; training is not lost for it
-            if args.complete is None:
+            try:
+                mesh = meshed_with(args.complete)
+            except surface.EmptyLevelSetError:
                 raise
-            unproved, mesh = error, meshed_with(None)
+            except ValueError as error:  # no proof, or no memory for one; a mesh is not lost for it
+                if args.complete is None:
+                    raise
+                unproved, mesh = error, meshed_with(None)
+        except (ValueError, MemoryError) as error:  # nor is training for a mesh
+            if saved is not None:
+                outputs.write_all([(saved, lambda path: checkpoint.save(path, sdf))])
+                warn(f"no mesh, but {saved}, the field, is written")
+            if isinstance(error, surface.EmptyLevelSetError):
+                raise ValueError(_no_surface(sdf, args.level, error.span)) from error
+            raise
         sdf.history["mesh"] = outputs.receipt(mesh)
         meshed = time.perf_counter() - meshing
         interrupt.writing = True
@@ -197,6 +206,17 @@ def run(args: argparse.Namespace) -> int:
         fail(f"the mesh of {args.resolution} nodes is written, but {unproved}")
         return 1
     return 0
+
+
+def _no_surface(sdf: SDF, level: float | None, span: tuple[float, float]) -> str:
+    """Say why there is no mesh, in the unit of `--level`, of which φ falls short times the scale."""
+    least, most = (sdf.level - value / sdf.frame.scale for value in reversed(span))
+    if level is None:
+        return (
+            f"nothing was enclosed: φ spans [{span[0]:.4g}, {span[1]:.4g}] on the grid. Cut apart what lies"
+            " far apart for its size; --support shell makes a skin around points."
+        )
+    return f"no surface at --level {level:g}: f spans [{least:.4g}, {most:.4g}] on the grid. Choose another."
 
 
 def _summary(figures: dict[str, Any]) -> list[str]:

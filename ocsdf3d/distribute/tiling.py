@@ -28,7 +28,7 @@ from ocsdf3d.durable import sha256_of
 from ocsdf3d.field import SDF
 from ocsdf3d.geometry import Box
 from ocsdf3d.join import Join
-from ocsdf3d.mosaic import Plan, Tile, checked, fit_tile, joined, planned
+from ocsdf3d.mosaic import Plan, Tile, blocks_of_cloud, checked, fit_tile, joined, planned
 
 __all__ = ["Unfinished", "carry_out_tile", "fit_tiles"]
 
@@ -112,6 +112,7 @@ def fit_tiles(
     home, scan = Path(os.path.abspath(folder)), os.path.abspath(source)
     if not os.path.isfile(scan):
         raise FileNotFoundError(f"{source}: no such file")
+    blocks_of_cloud(scan)  # before anything is learnt
     (home / TILES).mkdir(parents=True, exist_ok=True)
     mesh, field = home / WHOLE, str((home / WHOLE).with_suffix(".safetensors"))
     with Manifest(home / MANIFEST) as manifest:

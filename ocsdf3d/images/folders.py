@@ -18,7 +18,7 @@ from ocsdf3d.memory import MemoryShortError, require_memory
 
 __all__ = ["ImageError", "Loaded", "read_images", "read_labels"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARRAYS = (".npz", ".npy")
 MODES = {1: "L", 3: "RGB"}
 
@@ -59,8 +59,8 @@ def read_images(
     Parameters
     ----------
     path : path
-        A folder of PNG, JPEG or BMP files, or an NPZ or NPY file. Gray files of 16 bits are scaled to 8;
-        pixels of other types, of which no value is said to be white, cannot be read.
+        A folder of PNG, JPEG, BMP or TIFF files, or an NPZ or NPY file. Gray files of 16 bits are scaled to
+        8; pixels of other types, of which no value is said to be white, cannot be read.
     array : str, optional
         Name of the array in an NPZ file; needed where it holds several of the shape of images.
     size : (height, width), optional

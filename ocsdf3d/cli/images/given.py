@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ocsdf3d.images.folders import Loaded
 
 DETECTOR_EXTENSIONS = (".safetensors",)
-SOURCE = "folder of PNG, JPEG or BMP files, or NPZ or NPY with an array (n, h, w) or (n, h, w, c)"
+SOURCE = "folder of PNG, JPEG, BMP or TIFF files, or NPZ or NPY with an array (n, h, w) or (n, h, w, c)"
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +29,13 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=whole(1),
         metavar=("H", "W"),
-        help="scale files to so many pixels, middle cut out (default: all must be of one size)",
+        help="scale files to so many pixels, middle cut out (default: the detector's; to learn, all alike)",
     )
     add(
         "--channels",
         type=int,
         choices=(1, 3),
-        help="convert files to gray or colour (default: all must be of one kind)",
+        help="convert files to gray or colour (default: as of the detector; to learn, all must be alike)",
     )
     add("--skip-broken", action="store_true", help="leave out files that cannot be read (default: fail)")
 
@@ -59,13 +59,19 @@ def check_inputs(args: argparse.Namespace) -> list[str]:
     return found
 
 
-def read(args: argparse.Namespace, source: str) -> Loaded:
-    """Return all images of a source; what was skipped is said."""
+def read(args: argparse.Namespace, source: str, detector: OneClassImageSDF | None = None) -> Loaded:
+    """Return all images of a source, files as a detector has learnt them; what was skipped is said."""
     from ocsdf3d.images.folders import read_images
 
     size = None if args.size is None else (args.size[0], args.size[1])
+    channels = args.channels
+    if detector is not None:
+        height, width, *colours = detector.shape_
+        size = (height, width) if size is None else size
+        if channels is None and colours in ([], [1], [3]):  # files have no other number
+            channels = colours[0] if colours else 1
     array = None if Path(source).is_dir() else args.array
-    loaded = read_images(Path(source), array=array, size=size, channels=args.channels, skip=args.skip_broken)
+    loaded = read_images(Path(source), array=array, size=size, channels=channels, skip=args.skip_broken)
     for name in loaded.skipped:
         warn(f"{source}: {name} cannot be read and was skipped")
     return loaded

@@ -85,9 +85,11 @@ def run(args: argparse.Namespace) -> int:
 
     with Interrupt(), Progress(quiet=args.quiet, verbose=args.verbose) as progress:
         detector = load(args.detector)
-        loaded = given.read(args, args.images)
+        loaded = given.read(args, args.images, detector)
         own = given.of_class(args, loaded)
-        others = loaded.images[~own] if args.others is None else given.read(args, args.others).images
+        others = (
+            loaded.images[~own] if args.others is None else given.read(args, args.others, detector).images
+        )
         if len(others) == 0:
             raise ValueError(f"{args.images}: all images are of class {args.own!r}; give others as well.")
         halves = [loaded.images[own], others]

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     with Interrupt() as interrupt:
         detector = load(args.detector)
-        loaded = given.read(args, args.images)
+        loaded = given.read(args, args.images, detector)
         own = given.of_class(args, loaded)
         images, names = loaded.images[own], np.array(loaded.names)[own]
         scores, radii = detector.decision_function(images), detector.certified_radius(images)
