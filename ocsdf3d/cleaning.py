@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
-from ocsdf3d.noise import denoised, noise_seen
+from ocsdf3d.noise import denoised, noise_seen, unburied
 from ocsdf3d.sides import Sides, find_sides
 from ocsdf3d.winding import outward
 
@@ -76,23 +76,27 @@ def sided(
         frame = Frame.around(cloud, normalisation)
         return frame, find_sides(_moved(shape, frame), frame.to_unit(cloud), wanted, rng)
 
-    noise = noise_seen(points, rng) if smooth and not isinstance(shape, trimesh.Trimesh) else 0.0
+    buried = noise = 0.0
+    if smooth and not isinstance(shape, trimesh.Trimesh):
+        points, buried = unburied(points, rng)
+        noise = noise_seen(points, rng)
     if noise == 0.0:
-        return Sided(points, noise, None, *found(points, support))
+        return Sided(points, buried, None, *found(points, support))
+    level = max(noise, buried)
     # Each way of smoothing feigns an interior of open surfaces where the other does not.
     mixed = denoised(points, noise)
     if support != "solid":
         frame, sides = found(mixed, support)
         if sides.support == "shell":
-            return Sided(mixed, noise, None, frame, sides)
+            return Sided(mixed, level, None, frame, sides)
     frame, rough = found(points, "solid")
     assert rough.inside is not None
     normals = outward(frame.to_unit(points), rough.inside)
     cloud = denoised(points, noise, normals)
     frame, sides = found(cloud, support)
     if sides.support == "solid":
-        return Sided(cloud, noise, normals, frame, sides)
-    return Sided(mixed, noise, None, Frame.around(mixed, normalisation), sides)
+        return Sided(cloud, level, normals, frame, sides)
+    return Sided(mixed, level, None, Frame.around(mixed, normalisation), sides)
 
 
 def _moved(shape: trimesh.Trimesh | PointCloud, frame: Frame) -> trimesh.Trimesh | PointCloud:

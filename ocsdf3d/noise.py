@@ -22,6 +22,14 @@ before. Meshes of the 22 closed shapes, 2,048 points, 0.5 %, seed 0: 2.15 → 2.
 (`ROBUST`) pins have 2.63 for 2.40, a chair of thin plates 2.90 for 2.75, a camel 2.55 for 2.61. Where only
 neighbours of the same side pull, see `cleaning.py`, walls that are thinner than the noise stay two.
 
+*Where it hides the surface* (`unburied`). Noise as large as the spacing fills all neighbourhoods: no plane
+tells how large it is, and clouds of 20,000 points with 2 % counted as clean. So before anything else as many
+neighbours are averaged as it takes to see a surface. Mean distance from it, in thousandths of the longest
+side, as sampled, as it was left before, and now: a camel, 20,000 points, 1 %: 7.7, 3.7, 2.5, and 2 %: 14.7,
+14.7, 5.3; bones, 1 %: 6.8, 6.8, 3.8; two simulated time-of-flight scans 7.3, 7.3, 1.7 and 15.7, 15.7, 8.5,
+whose meshes' Chamfer distances fell from 0.0130 to 0.0080 and from 0.0410, a skin around the noise, to
+0.0089.
+
 References
 ----------
 Öztireli, Guennebaud, Gross, Feature Preserving Point Set Surfaces based on Non-Linear Kernel Regression,
@@ -40,7 +48,7 @@ from ocsdf3d.neighbourhoods import principal_axes
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.sampling import some_of
 
-__all__ = ["denoised", "noise_level", "noise_seen", "smoothed"]
+__all__ = ["denoised", "noise_level", "noise_seen", "smoothed", "unburied"]
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +65,13 @@ FITTED = 16
 LEAST, MOST = 14, 80
 ROBUST = 2.0  # standard deviations
 REWEIGHED = 2  # times, by residuals
+# A cloud whose neighbourhoods are round, hardly ever flat, and as thick as a ball is buried in noise. Two
+# scans by a simulated time-of-flight camera have 7 and 9 % of flat ones and a width of 0.21 spacings, as have
+# samples with noise of more than the spacing; foliage, a lidar's lamp post and a helmet of several layers 39,
+# 32 and 14 % and 0.11, 0.12 and 0.04; all other scans at hand 67 % and more.
+BURIED, FULL = 0.15, 0.15
+SHOWN = 0.8  # share of flat neighbourhoods
+PATCH, LARGEST = 1 / 50, 320  # of a cloud, and points, that are averaged at most
 WIDER = 1.5  # times as many see a point
 TURNED = 0.09  # 1 − cos of an angle at which a neighbour counts 1/e: 24°
 
@@ -83,6 +98,38 @@ def noise_seen(points: Floats, rng: np.random.Generator) -> float:
     return level if level >= SEEN / (len(points) / 2048) ** 0.5 else 0.0
 
 
+def unburied(points: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Return a cloud, (n, 3), whose noise hides its surface smoothed until that shows, and the noise's level.
+
+    Where noise is as large as the spacing, the nearest neighbours fill a ball: no plane tells how noisy they
+    are, and `noise_level` ends at a third. Then ever more of them are averaged, up to `PATCH` of the cloud,
+    until most neighbourhoods are flat. Any other cloud comes back as it is, at level 0.
+
+    Parameters
+    ----------
+    points : (n, 3) array
+        Distinct.
+    rng : numpy.random.Generator
+        Chooses the points that are looked at; what it draws afterwards is not changed by it.
+    """
+    if PATCH * len(points) < LEAST:
+        return points, 0.0
+    few = some_of(len(points), ASKED, rng.spawn(1)[0])
+    found = sheet_planes(points[few], cKDTree(points))
+    full = np.median(found.width / found.spacing) > FULL
+    if not (found.of_sheets and full and found.flat.mean() < BURIED):
+        return points, 0.0
+    neighbours, most = LEAST, int(PATCH * len(points))
+    while True:
+        neighbours = min(2 * neighbours, most, LARGEST)
+        cloud = smoothed(points, neighbours)
+        flat = sheet_planes(cloud[few], cKDTree(cloud)).flat.mean()
+        if flat >= SHOWN or neighbours in (most, LARGEST):
+            break
+    moved = np.linalg.norm(cloud - points, axis=1)[few]
+    return cloud, float(np.sqrt((moved**2).mean()) / np.median(found.spacing))
+
+
 def denoised(points: Floats, level: float, normals: Floats | None = None) -> Floats:
     """Return the points, (n, 3), with the noise of a level that was seen in them smoothed away.
 
@@ -106,7 +153,7 @@ def smoothed(points: Floats, neighbours: int, normals: Floats | None = None) -> 
     """
     tree, n = cKDTree(points), len(points)
     few, many = min(neighbours, n), min(round(WIDER * neighbours), n)
-    pieces = np.array_split(np.arange(n), max(1, n // 10_000))
+    pieces = np.array_split(np.arange(n), max(1, n // 10_000, n * many // 1_000_000))  # of 0.1 GB at most
     axes = np.concatenate([_axes(piece, points, normals, tree, few) for piece in pieces])
     return np.concatenate([_projected(piece, points, normals, tree, many, axes) for piece in pieces])
 

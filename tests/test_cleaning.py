@@ -78,6 +78,21 @@ def test_an_open_sheet_is_smoothed_as_it_lies(support: str) -> None:
     assert np.array_equal(found.points, denoised(points, found.noise))
 
 
+def test_a_cloud_buried_in_noise_is_cleared_first_and_stays_noisy() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2500, 3))
+    points = x / np.linalg.norm(x, axis=1, keepdims=True) + 0.08 * rng.normal(size=x.shape)
+    found = sided(PointCloud(points), points, "solid", np.random.default_rng(0))
+    assert found.noise > 0.4  # so that no ball is held to a sample
+    assert np.abs(np.linalg.norm(found.points, axis=1) - 1.0).mean() < 0.03
+    value = found.sides.inside(
+        found.frame.to_unit(np.array([[0.0, 0.0, 0.0], [0.8, 0.0, 0.0], [0.0, 1.2, 0.0]]))
+    )
+    assert (value > 0.5).tolist() == [True, True, False]
+    kept = sided(PointCloud(points), points, "solid", np.random.default_rng(0), smooth=False)
+    assert kept.points is points
+
+
 def test_neighbours_face_the_same_way() -> None:
     points = plate(0.0)
     normals = np.column_stack([np.zeros((2048, 2)), np.sign(points[:, 2])])

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from ocsdf3d import analytic
-from ocsdf3d.noise import SEEN, denoised, noise_level, noise_seen, smoothed
+from ocsdf3d.noise import SEEN, denoised, noise_level, noise_seen, smoothed, unburied
 from ocsdf3d.sampling import surface_points
 
 SHAPES = {
@@ -96,6 +96,34 @@ def test_smoothing_works_in_pieces_and_on_lines() -> None:
     assert radius.std() < 0.5 * np.linalg.norm(points, axis=1).std()
     line = np.column_stack([np.linspace(0, 1, 50), np.zeros((50, 2))])
     assert np.isfinite(smoothed(line, 10)).all()
+
+
+@pytest.mark.parametrize("name", ["sphere", "torus", "box"])
+def test_noise_of_more_than_the_spacing_is_averaged_until_the_surface_shows(name: str) -> None:
+    """Neighbours then fill a ball, so that no plane sees the noise."""
+    points, phi = sampled(name, 6000, noise=0.08), SHAPES[name][1]
+    before = np.sqrt(np.mean(phi(points) ** 2))
+    assert noise_seen(points, np.random.default_rng(0)) == 0.0
+    rng = np.random.default_rng(0)
+    moved, found = unburied(points, rng)
+    assert np.sqrt(np.mean(phi(moved) ** 2)) < 0.55 * before
+    assert found > 0.4
+    assert rng.random() == np.random.default_rng(0).random()  # later draws are those without it
+
+
+def test_what_is_not_buried_in_noise_stays() -> None:
+    """Clean, a little noisy, wires, and few points."""
+    rng = np.random.default_rng(0)
+    t = np.linspace(0.0, 1.0, 3000)
+    for points in (
+        *(sampled(name, 3000) for name in SHAPES),
+        sampled("torus", 3000, noise=0.01),
+        np.stack([np.cos(9 * t), np.sin(9 * t), t], axis=1) + 1e-4 * rng.normal(size=(3000, 3)),
+        sampled("sphere", 500, noise=0.3),
+    ):
+        moved, found = unburied(points, rng)
+        assert moved is points
+        assert found == 0.0
 
 
 def test_the_two_sides_of_a_thin_wall_do_not_pull_each_other() -> None:
