@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ocsdf3d.csg import Field
+from ocsdf3d.directed import sum_above
 from ocsdf3d.geometry import Box, as_points
 
 Floats = NDArray[np.float64]
@@ -53,8 +54,7 @@ class ExactSDF(Field):
     def box(self) -> Box:
         """Smallest axis-aligned box around the surface, its corners rounded outward [world units]."""
         reach = self._reach()
-        lower, upper = self.center - reach, self.center + reach
-        return Box(np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf))
+        return Box(0.0 - sum_above(-self.center, reach), sum_above(self.center, reach))
 
     def rounding_within(self, box: Box) -> float:
         """Return ε of the values in a box: fewer than 16 roundings, relative to the lengths involved."""

@@ -19,6 +19,7 @@ import pytest
 # link of which may import the links before it. Names of files that do not exist yet are harmless.
 ROWS: list[list[str | tuple[str | list[str], ...]]] = [
     [
+        "directed",
         "loss",
         "level",
         "memory",

@@ -283,8 +283,10 @@ def test_a_broken_file_is_skipped_only_when_asked(
     assert "1.png cannot be read and was skipped" in end.err
     assert json.loads(end.out)["images"] == 2
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "1.png")
-    assert run("score", detector, tmp_path) == 1
+    assert run("fit", tmp_path, "-o", tmp_path / "d.safetensors") == 1
     assert "1.png: 4 × 4 gray, but 0.png is 10 × 10 gray" in capsys.readouterr().err
+    assert run("score", detector, tmp_path) == 0
+    assert "1 of 3 images were brought to 10 × 10, as learnt" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_one_line(

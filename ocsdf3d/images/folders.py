@@ -39,11 +39,14 @@ class Loaded:
         File names in the folder, or positions in the array.
     skipped : tuple of str
         Files that could not be read and were left out, because that was asked for.
+    converted : int
+        How many of the files had another size, or other channels, than was asked for.
     """
 
     images: NDArray[np.generic]
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    converted: int = 0
 
 
 def read_images(
@@ -109,9 +112,10 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
     images: list[NDArray[np.uint8]] = []
     names: list[str] = []
     skipped: list[str] = []
+    converted = 0
     for file in files:
         try:
-            image = _one(file, size, channels)
+            image, other = _one(file, size, channels)
         except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
             if skip:
                 skipped.append(file.name)
@@ -128,10 +132,11 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
         if not images:
             _refuse_beyond(path, 2 * len(files) * image.nbytes)  # one by one, then side by side
         images.append(image)
+        converted += other
         names.append(file.name)
     if not images:
         raise ImageError(f"{path}: none of its {len(files)} images can be read.")
-    return Loaded(np.stack(images), tuple(names), tuple(skipped))
+    return Loaded(np.stack(images), tuple(names), tuple(skipped), converted)
 
 
 def _refuse_beyond(path: Path, needed: int) -> None:
@@ -139,8 +144,8 @@ def _refuse_beyond(path: Path, needed: int) -> None:
     require_memory(needed, f"{path}: reading its images", "Give fewer, or a smaller size to scale files to.")
 
 
-def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
-    """Return one image, (h, w) gray or (h, w, 3)."""
+def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> tuple[NDArray[np.uint8], bool]:
+    """Return one image, (h, w) gray or (h, w, 3), and whether it was of another size or kind before."""
     with Image.open(file) as opened:
         opened.load()
         image = ImageOps.exif_transpose(opened)  # as the camera was held
@@ -150,6 +155,7 @@ def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDAr
             raise OSError(f"its pixels are of mode {image.mode}, in which no value is said to be white")
         plain = "L" if image.mode in ("1", "L", "LA") else "RGB"
         made = image.convert(MODES[channels] if channels is not None else plain)
+        other = made.mode != plain or (size is not None and size != (made.height, made.width))
     if size is not None:
         height, width = size
         scale = max(height / made.height, width / made.width)
@@ -157,7 +163,7 @@ def _one(file: Path, size: tuple[int, int] | None, channels: int | None) -> NDAr
         made = made.resize(grown, Image.Resampling.BOX if scale < 1.0 else Image.Resampling.BILINEAR)
         left, top = (made.width - width) // 2, (made.height - height) // 2
         made = made.crop((left, top, left + width, top + height))
-    return np.asarray(made, np.uint8)
+    return np.asarray(made, np.uint8), other
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

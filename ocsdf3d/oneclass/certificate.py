@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ocsdf3d.directed import sum_above
+
 __all__ = ["Rates", "auroc", "certified_auroc", "certified_rates"]
 
 Floats = NDArray[np.float64]
@@ -89,7 +91,7 @@ def certified_auroc(
     shifts = 2.0 * _shifts(radii, lipschitz, rounding)
     bounds = np.empty(shifts.shape)
     for index, shift in np.ndenumerate(shifts):
-        reached = _sum_above(below, shift)
+        reached = sum_above(below, shift)
         least, beyond = (np.searchsorted(above, reached, side=side) for side in ("left", "right"))
         halves = (len(above) - beyond).sum() + (len(above) - least).sum()  # of pairs: ties are in one of them
         bounds[index] = halves / (2 * len(above) * len(below))
@@ -123,8 +125,8 @@ def certified_rates(
     if not np.isfinite(threshold):
         raise ValueError(f"`threshold` must be finite; got {threshold}.")
     shifts = _shifts(radii, lipschitz, rounding)[..., None]
-    kept = (above >= _sum_above(threshold, shifts)).mean(axis=-1)
-    fooled = (below >= -_sum_above(-threshold, shifts)).mean(axis=-1)
+    kept = (above >= sum_above(threshold, shifts)).mean(axis=-1)
+    fooled = (below >= -sum_above(-threshold, shifts)).mean(axis=-1)
     return Rates(kept, fooled)
 
 
@@ -134,16 +136,7 @@ def _shifts(radii: ArrayLike, lipschitz: float, rounding: float) -> Floats:
     moved = slope * lengths
     if slope not in (0.0, 1.0):
         moved = np.where(lengths > 0.0, np.nextafter(moved, np.inf), 0.0)
-    return _sum_above(moved, _bound(rounding, "rounding"))
-
-
-def _sum_above(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Return a + b in float64: exact, or else the next number above (Knuth, TAOCP 2, 4.2.2, theorem B)."""
-    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
-    total = a + b
-    other = total - a
-    lost = (a - (total - other)) + (b - other)
-    return np.where(lost > 0.0, np.nextafter(total, np.inf), total)
+    return sum_above(moved, _bound(rounding, "rounding"))
 
 
 def _scores(values: ArrayLike, name: str) -> Floats:

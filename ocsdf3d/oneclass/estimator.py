@@ -91,7 +91,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def moments(rows: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def standardisation(rows: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return the means of columns, their standard deviations, and which columns vary, (d,) each.
 
     The deviation of a column that does not is 1. What a sum rounds may feign a deviation, so a column varies
@@ -243,7 +243,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            self.mean_, self.scale_, varies = moments(rows)
+            self.mean_, self.scale_, varies = standardisation(rows)
             standard = (rows - self.mean_) / self.scale_
         if not np.isfinite(standard).all():
             column = int(np.isfinite(standard).all(axis=0).argmin())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import outputs
-from ..console import warn
+from ..console import note, warn
 from ..options import whole
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ def read(args: argparse.Namespace, source: str, detector: OneClassImageSDF | Non
             channels = colours[0] if colours else 1
     array = None if Path(source).is_dir() else args.array
     loaded = read_images(Path(source), array=array, size=size, channels=channels, skip=args.skip_broken)
+    if detector is not None and loaded.converted and (args.size is None or args.channels is None):
+        shape = " × ".join(map(str, detector.shape_))
+        note(
+            f"{source}: {loaded.converted} of {len(loaded.images)} images were brought to {shape}, as learnt",
+            quiet=args.quiet,
+        )
     for name in loaded.skipped:
         warn(f"{source}: {name} cannot be read and was skipped")
     return loaded
