@@ -29,6 +29,12 @@ it off, take less time: the chair of 10,000 points 0.763 → 0.798 and 0.788 →
 Turning them again by the labels of all brings nothing; elements larger by a quarter lift the chair to 0.94
 and lower the camel from 0.989 to 0.978.
 
+Nothing that was taught has a hole as large as a scan's, where nobody looked. There, spacings away from every
+sample, the field alone is read, which closes a hole by what is nearest to a plane. The bunny's scan has no
+underside: the network's lines made a dent up to its back (15,285 points, Hausdorff distance to the others
+0.25 of the longest side), the field makes a floor. None of 20,000 points in the boxes of the 22 closed shapes
+changes its side.
+
 References
 ----------
 Sulzer, Landrieu, Marlet, Vallet, Scalable Surface Reconstruction with Delaunay-Graph Neural Networks, CGF
@@ -72,6 +78,8 @@ FARTHEST = 4.0  # local spacings that a circumcentre may lie away
 PLANE = 9  # points of a plane fit
 OPPOSITE = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # corners of the face opposite to each
 TOGETHER = 65_536  # tetrahedra whose messages are in memory at a time
+TAUGHT, UNTAUGHT = 2.0, 6.0  # local spacings from the nearest sample: as the network says, and as the field
+PLAIN = 30.0  # slope of the line by which the field alone is read
 GAIN = 4.0  # of a field about 1/2, so that features have size 1
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 
@@ -301,10 +309,14 @@ def labelled(
     mesh = triangulated(fields[0].points, fields[0].spacing, rng)
     a, b = (network or taught())(graph_of(fields, mesh, rng))
     offset, slope = np.append(a.double().numpy(), 0.0), np.append(b.double().numpy(), 0.0)
+    field, spacing = fields[0], fields[0].spacing
 
     def read(x: Floats) -> Floats:
         t = mesh.find_simplex(x)
-        logit = offset[t] + slope[t] * (fields[0](x) - 0.5)
+        distance, nearest = field.tree.query(x, workers=tree_workers())
+        alone = np.clip((distance / spacing[nearest] - TAUGHT) / (UNTAUGHT - TAUGHT), 0.0, 1.0)
+        lines = (1.0 - alone) * slope[t] + alone * PLAIN
+        logit = (1.0 - alone) * offset[t] + lines * (field(x) - 0.5)
         return np.where(t < 0, 0.0, 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
     return read
