@@ -31,9 +31,9 @@ and lower the camel from 0.989 to 0.978.
 
 Nothing that was taught has a hole as large as a scan's, where nobody looked. There, spacings away from every
 sample, the field alone is read, which closes a hole by what is nearest to a plane. The bunny's scan has no
-underside: the network's lines made a dent up to its back (15,285 points, Hausdorff distance to the others
-0.25 of the longest side), the field makes a floor. None of 20,000 points in the boxes of the 22 closed shapes
-changes its side.
+underside: the network's lines made a dent up to its back, the field makes a floor (15,285 points, Chamfer
+distance to the other half 0.0126 → 0.0089 of the longest side). None of 20,000 points in the boxes of the 22
+closed shapes changes its side.
 
 References
 ----------
