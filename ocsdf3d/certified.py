@@ -257,16 +257,15 @@ class Certified(ABC):
         astray = 8.0 * ULP * (float(np.abs(start).max(initial=0.0)) + inner.diagonal)
         outer = inner.expanded(0.01 * inner.longest + astray)
         ahead, behind = _crossing(outer, start, way)
-        meets = behind > ahead
+        meets, slope = behind > ahead, max(self.lipschitz, 1.0)
         begun = np.where(meets, ahead, 0.0)
         found = query.trace(
             _Capped(self, inner, offset),
             (start + begun[:, None] * way)[meets],
             way[meets],
-            lipschitz=max(self.lipschitz, 1.0),
+            lipschitz=slope,
             level=offset,
-            allowance=self._capped_rounding(outer.expanded(outer.diagonal))
-            + 2.0 * max(self.lipschitz, 1.0) * astray,
+            allowance=self._capped_rounding(outer.expanded(outer.diagonal)) + 2.0 * slope * astray,
             tolerance=PROJECTED * inner.longest if tolerance is None else tolerance,
             reach=outer.diagonal,
             limit=limit,

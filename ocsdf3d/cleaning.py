@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ocsdf3d.frame import Frame
 from ocsdf3d.geometry import PointCloud
-from ocsdf3d.noise import denoised, noise_seen, unburied
+from ocsdf3d.noise import cleared, denoised
 from ocsdf3d.sides import Sides, find_sides
 from ocsdf3d.winding import outward
 
@@ -76,13 +76,11 @@ def sided(
         frame = Frame.around(cloud, normalisation)
         return frame, find_sides(_moved(shape, frame), frame.to_unit(cloud), wanted, rng)
 
-    buried = noise = 0.0
+    noise = level = 0.0
     if smooth and not isinstance(shape, trimesh.Trimesh):
-        points, buried = unburied(points, rng)
-        noise = noise_seen(points, rng)
+        points, noise, level = cleared(points, rng)
     if noise == 0.0:
-        return Sided(points, buried, None, *found(points, support))
-    level = max(noise, buried)
+        return Sided(points, level, None, *found(points, support))
     # Each way of smoothing feigns an interior of open surfaces where the other does not.
     mixed = denoised(points, noise)
     if support != "solid":

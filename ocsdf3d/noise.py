@@ -48,7 +48,7 @@ from ocsdf3d.neighbourhoods import principal_axes
 from ocsdf3d.planes import NEIGHBOURS, neighbours_of_sheet, sheet_planes
 from ocsdf3d.sampling import some_of
 
-__all__ = ["denoised", "noise_level", "noise_seen", "smoothed", "unburied"]
+__all__ = ["cleared", "denoised", "noise_level", "noise_seen", "smoothed", "unburied"]
 
 Floats = NDArray[np.float64]
 
@@ -128,6 +128,13 @@ def unburied(points: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
             break
     moved = np.linalg.norm(cloud - points, axis=1)[few]
     return cloud, float(np.sqrt((moved**2).mean()) / np.median(found.spacing))
+
+
+def cleared(points: Floats, rng: np.random.Generator) -> tuple[Floats, float, float]:
+    """Return a cloud, (n, 3), as `unburied` does, the noise seen in that, and the larger of both levels."""
+    cloud, buried = unburied(points, rng)
+    noise = noise_seen(cloud, rng)
+    return cloud, noise, max(noise, buried)
 
 
 def denoised(points: Floats, level: float, normals: Floats | None = None) -> Floats:

@@ -24,7 +24,7 @@ from ocsdf3d.level import QUANTILES, level_of
 from ocsdf3d.lipschitz.bound import certify
 from ocsdf3d.lipschitz.network import LipschitzNetwork
 from ocsdf3d.memory import require_memory
-from ocsdf3d.noise import denoised, noise_seen, unburied
+from ocsdf3d.noise import cleared, denoised
 from ocsdf3d.planes import on_wires
 from ocsdf3d.pools import known_of, source_of
 from ocsdf3d.presets import DENSE_POINTS, PRESETS, Preset
@@ -224,11 +224,9 @@ def fit_within(
     kept = distinct[inliers(distinct)]
     outliers = len(distinct) - len(kept)
     frame = Frame(region.center, 0.5 * region.longest)
-    buried = noise = 0.0
-    normals = None
+    noise, level, normals = 0.0, 0.0, None
     if smooth:
-        kept, buried = unburied(kept, rng)
-        noise = noise_seen(kept, rng)
+        kept, noise, level = cleared(kept, rng)
     if noise:
         normals = outward(kept, lambda x: -whole(x)) if whole.support == "solid" else None
         kept = denoised(kept, noise, normals)
@@ -246,7 +244,7 @@ def fit_within(
         sides = Sides("shell", "as the whole", None)
     lower, upper = frame.to_unit(region.lower), frame.to_unit(region.upper)
     settings = {"points": len(points), "read": len(points), "outliers": outliers}
-    clean = Sided(kept, max(noise, buried), normals, frame, sides)
+    clean = Sided(kept, level, normals, frame, sides)
     given = _Given(clean, lower, upper, settings, 0.0, begun, beyond)
     return _learnt(given, chosen, preset, None, seed, rng, target, tell, stop, None, None, None)
 

@@ -159,16 +159,18 @@ def run(args: argparse.Namespace) -> int:
                 progress=lambda done, total: progress("mesh", done, total, {}),
             )
 
-        unproved: ValueError | None = None
-        try:
+        def mesh_and_why_unproved() -> tuple[trimesh.Trimesh, ValueError | None]:
             try:
-                mesh = meshed_with(args.complete)
+                return meshed_with(args.complete), None
             except surface.EmptyLevelSetError:
                 raise
             except ValueError as error:  # no proof, or no memory for one; a mesh is not lost for it
                 if args.complete is None:
                     raise
-                unproved, mesh = error, meshed_with(None)
+                return meshed_with(None), error
+
+        try:
+            mesh, unproved = mesh_and_why_unproved()
         except (ValueError, MemoryError) as error:  # nor is training for a mesh
             if saved is not None:
                 outputs.write_all([(saved, lambda path: checkpoint.save(path, sdf))])

@@ -107,36 +107,22 @@ def pushed(
     steps, restarts, rng, box
         As of `attacked_scores`, in the space of `begin`.
     """
-    with torch.autocast(begin.device.type, enabled=False):  # values as they are proved
-        return _pushed(function, begin, down, radius, steps, restarts, rng, box)
-
-
-def _pushed(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    begin: torch.Tensor,
-    down: torch.Tensor,
-    radius: float,
-    steps: int,
-    restarts: int,
-    rng: np.random.RandomState,
-    box: tuple[torch.Tensor, torch.Tensor] | None,
-) -> torch.Tensor:
-    """Do what `pushed` does, in the precision that is in force."""
     # the attacks stay in the ball in float32, so that none goes where the proof does not
     inside = radius * (1.0 - 1e-5)
-    with torch.no_grad():
-        worst = down * function(begin)
-    for start in range(restarts + 1):
-        x = begin if start == 0 else _within(begin + inside * _ball(rng, begin), box)
-        for _ in range(steps):
-            gradient = value_and_gradient(function, x)[1]
-            way = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
-            x = x - STEP * radius * down[:, None] * way
-            away = x - begin
-            x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
-            x = _within(x, box)
-            with torch.no_grad():  # a value beside a gradient may be rounded more than is proved
-                worst = torch.minimum(worst, down * function(x))
+    with torch.autocast(begin.device.type, enabled=False):  # values as they are proved
+        with torch.no_grad():
+            worst = down * function(begin)
+        for start in range(restarts + 1):
+            x = begin if start == 0 else _within(begin + inside * _ball(rng, begin), box)
+            for _ in range(steps):
+                gradient = value_and_gradient(function, x)[1]
+                way = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                x = x - STEP * radius * down[:, None] * way
+                away = x - begin
+                x = begin + away * (inside / away.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
+                x = _within(x, box)
+                with torch.no_grad():  # a value beside a gradient may be rounded more than is proved
+                    worst = torch.minimum(worst, down * function(x))
     return down * worst
 
 
