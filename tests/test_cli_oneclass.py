@@ -146,6 +146,21 @@ def test_fit_says_what_it_learnt(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "exists and will be overwritten" in seen.err
 
 
+@pytest.mark.filterwarnings("default")
+def test_fit_tells_what_it_does_not_learn_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (folder / "learn.csv").read_text().replace("5.0,9999.0,bad", "5.0,999999.0,bad")
+    (tmp_path / "marked.csv").write_text(lines)
+    options = ["--drop", "id", "kind", "--preset", "fast", "--steps", "3"]
+    assert run("fit", tmp_path / "marked.csv", "-o", tmp_path / "d.safetensors", *options) == 0
+    seen = capsys.readouterr()
+    assert "learnt from 120 rows of 2 columns" in seen.out
+    assert "warning: 1 of 121 rows are not learnt from" in seen.err
+    assert "the first 999999 in column 1 from 0" in seen.err
+    assert "Traceback" not in seen.err
+
+
 def test_labels_choose_rows_only_when_asked(folder: Path, detector: Path, tmp_path: Path) -> None:
     """One row in the training file is bad, and 110 standard deviations off."""
     with_it = tmp_path / "d.safetensors"

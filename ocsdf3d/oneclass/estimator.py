@@ -25,6 +25,7 @@ Béthune et al., OCSDF, ICML 2023, sections 3.3, 4 and 5.2, appendix G. Pedregos
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -45,6 +46,7 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.oneclass.certificate import certified_auroc
 from ocsdf3d.oneclass.columns import Columns
 from ocsdf3d.oneclass.margin import spacing_margin
+from ocsdf3d.oneclass.scaling import far_off, standardisation
 from ocsdf3d.sources import Surface
 from ocsdf3d.train import TrainConfig, learn
 
@@ -58,7 +60,6 @@ NEAR = 3.0  # least half side of the cube that a negative begins in
 ROWS = 4096  # scored at once
 BROKEN = 0.1  # share of the negatives that differ from the rows in constant columns
 FAR = 1e38  # of a row in the unit of the network; float32 holds three times as much
-ROUNDINGS = 8.0  # what a column varies by at least, of those of its largest number
 EPOCH = 15  # steps that an epoch of the paper's preset has at least
 
 _WALK = WalkConfig(steps=4, multiplier=4.0, level=-1.0, one_sided=True)
@@ -89,20 +90,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "fine": {"width": 128, "depth": 4},
     "paper": {"width": 512, "depth": 4, "activation": "full_sort", "constraint": "bjorck", "bias": 0.0},
 }
-
-
-def standardisation(rows: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Return the means of columns, their standard deviations, and which columns vary, (d,) each.
-
-    The deviation of a column that does not is 1. What a sum rounds may feign a deviation, so a column varies
-    where that is more than some roundings of its numbers, of whatever size they are.
-    """
-    off = rows - rows[0]  # exactly 0 where all are equal
-    reach = np.abs(off).max(axis=0)
-    off /= np.where(reach > 0.0, reach, 1.0)  # so that no square overflows, and none vanishes
-    spread = reach * off.std(axis=0)
-    varies = spread > ROUNDINGS * np.finfo(np.float64).eps * np.abs(rows).max(axis=0)
-    return rows[0] + reach * off.mean(axis=0), np.where(varies, spread, 1.0), varies
 
 
 def seeds_on(
@@ -175,6 +162,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         Curves of the training, its steps, and whether it was interrupted.
     unit_ : float
         Standard deviations in one unit of the network.
+    n_strange_ : int
+        Rows that were not learnt from, because they hold absurdly large numbers, see `oneclass.scaling`.
     n_features_in_, feature_names_in_
         As in scikit-learn; with categories, of the columns that these became.
     columns_ : Columns or None
@@ -243,7 +232,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            self.mean_, self.scale_, varies = standardisation(rows)
+            strange = far_off(rows)
+            self.mean_, self.scale_, varies = standardisation(rows[~strange])
             standard = (rows - self.mean_) / self.scale_
         if not np.isfinite(standard).all():
             column = int(np.isfinite(standard).all(axis=0).argmin())
@@ -251,10 +241,14 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
                 f"column {column} of `X` holds numbers as large as {np.abs(rows[:, column]).max():.3g}, whose"
                 " deviation float64 cannot hold. Remove marks of missing values, or scale it down."
             )
-        self.margin_ = spacing_margin(standard, rng) if self.margin == "auto" else float(self.margin)
+        self.n_strange_ = int(strange.sum())
+        if self.n_strange_:
+            warnings.warn(_not_learnt(strange, rows, self.scale_), UserWarning, stacklevel=2)
+        usual = standard[~strange]
+        self.margin_ = spacing_margin(usual, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
         self.unit_ = float(np.sqrt(standard.shape[1]))
-        data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
+        data = torch.as_tensor(usual / self.unit_, dtype=torch.float32, device=device)
         generator = torch.Generator(device=device).manual_seed(seed)
         upper = data.new_full((data.shape[1],), SPAN / self.unit_)
         seeds = seeds_on(upper, varies, generator)
@@ -263,7 +257,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         history = learn(
             network,
             Surface(data, seeds, generator),
-            self._config(len(rows)),
+            self._config(len(usual)),
             -upper,
             upper,
             generator,
@@ -454,3 +448,13 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             values = torch.cat([network(tile) for tile in padded.split(size)])
         return self.unit_ * values[: len(unit)].double().cpu().numpy()
+
+
+def _not_learnt(strange: NDArray[np.bool_], rows: Floats, scale: Floats) -> str:
+    """Say that rows are left out of the learning, and where to look for the first."""
+    row = int(strange.argmax())
+    column = int(np.abs((rows[row] - np.median(rows, axis=0)) / scale).argmax())
+    return (
+        f"{strange.sum():,} of {len(strange):,} rows are not learnt from: they hold numbers absurdly far "
+        f"from the others of their column, the first {rows[row, column]:g} in column {column} from 0."
+    )

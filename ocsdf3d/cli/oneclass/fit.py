@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         "detector": out,
         "table": args.table,
         "rows": len(rows),
+        "strange": detector.n_strange_,
         "columns": len(rest.columns),
         "features": detector.n_features_in_,
         "names": rest.names,
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     }
     wide = f", {figures['features']} with categories" if figures["features"] != figures["columns"] else ""
     lines = [
-        f"{out}: learnt from {len(rows):,} rows of {figures['columns']} columns{wide}",
+        f"{out}: learnt from {len(rows) - detector.n_strange_:,} rows of {figures['columns']} columns{wide}",
         f"accepted: {accepted:.1%} of these rows, at scores of at least {detector.offset_:.4g}",
         given.certified_line(detector),
         f"{detector.n_iter_} steps on {figures['device']}, seed {args.seed}, {figures['seconds']:.1f} s",
