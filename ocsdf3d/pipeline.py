@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ocsdf3d import __version__, io
 from ocsdf3d.cleaning import Sided, sided
+from ocsdf3d.colors import paint
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
 from ocsdf3d.frame import Frame, check_shape, inliers
@@ -359,7 +360,7 @@ def _learnt(
 
 
 def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimesh.Trimesh:
-    """Return the closed mesh of points or of a mesh: `fit(source, **options).mesh(resolution)`.
+    """Return the closed mesh of points or of a mesh, in its colours: `fit(source).mesh(resolution)`, painted.
 
     Parameters
     ----------
@@ -370,7 +371,10 @@ def reconstruct(source: Any, *, resolution: int = 200, **options: Any) -> trimes
     **options
         Of `fit`.
     """
-    return fit(source, **options).mesh(resolution=resolution)
+    shape = read_within(source, options.get("seed", 0))
+    mesh = fit(shape, **options).mesh(resolution=resolution)
+    paint(mesh, shape)
+    return mesh
 
 
 def memory_needed(points: int, pool: int) -> float:

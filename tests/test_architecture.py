@@ -58,7 +58,7 @@ ROWS: list[list[str | tuple[str | list[str], ...]]] = [
         "container",
         ("errorbars", "clearances"),
     ],
-    ["surface", "metrics", ("cleaning", "sources", "resume", "train", "presets", "pools")],
+    ["surface", "metrics", "colors", ("cleaning", "sources", "resume", "train", "presets", "pools")],
     [("certified", "csg", ["join", "field"], "holding")],
     [("analytic", "checkpoint", "viewer", "pipeline", "mosaic", "distribute")],
     [("oneclass", "images"), "cli", "bench", "__main__"],

@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ocsdf3d import analytic, checkpoint
+from ocsdf3d import analytic, checkpoint, io
 from ocsdf3d.cli import build_parser, doctor, main, outputs
 from ocsdf3d.cli.console import describe, human_bytes, plain
 from ocsdf3d.cli.interrupt import Interrupt
@@ -281,6 +281,21 @@ def test_each_flag_reaches_fit(flag: str, cloud: Path, fits: list[SimpleNamespac
     assert call[keyword] == given
     same = {name for name in call if name not in {keyword, "progress", "stop", "watch"}}
     assert {name: call[name] for name in same} == {name: plain_call[name] for name in same}
+
+
+def test_points_in_color_are_written_in_color(
+    cloud: Path, fits: list[SimpleNamespace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = io.read(cloud)
+    points = plain.points if isinstance(plain, PointCloud) else plain.vertices
+    painted, out = tmp_path / "painted.ply", tmp_path / "out.ply"
+    io.write(painted, PointCloud(points, colors=np.full((len(points), 3), (10, 200, 30))))
+    for source, colored in ((painted, True), (cloud, False)):
+        assert run("reconstruct", source, "-o", out, "--json", "-q") == 0
+        assert json.loads(capsys.readouterr().out)["colors"] is colored
+        found = io.known_colors(io.read(out))
+        assert (found is not None) is colored
+        assert found is None or (found == (10, 200, 30)).all()
 
 
 def test_smoothing_is_said_and_can_be_declined(

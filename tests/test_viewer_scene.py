@@ -284,6 +284,18 @@ def test_normals_are_red_green_and_blue() -> None:
     ]
 
 
+def test_the_colors_of_a_file_are_shown_and_a_fields_surface_has_those_of_the_cloud() -> None:
+    painted = np.random.default_rng(1).integers(0, 256, POINTS.shape)
+    scene = made(BALL, CUBE, cloud=PointCloud(POINTS, colors=painted))
+    for name in ("cloud", "surface"):
+        found = colors(scene, name, "given", POINTS[::-1])
+        assert found is not None
+        assert found.limits is None
+        assert np.array_equal(found.values, painted[::-1])
+    assert colors(scene, "mesh", "given", CUBE.vertices) is None
+    assert colors(made(BALL), "surface", "given", POINTS) is None
+
+
 @pytest.mark.parametrize(
     ("name", "coloring"),
     [

@@ -477,7 +477,7 @@ def test_colourings_follow_each_other_without_a_trace(staged: Staged) -> None:
     fresh = {coloring: staged(coloring=coloring).picture() for coloring in COLORINGS}
     for coloring in (*COLORINGS[::-1], *COLORINGS):
         stage.set_coloring(coloring)
-        assert len(stage.plotter.scalar_bars) == (coloring not in ("plain", "normals"))
+        assert len(stage.plotter.scalar_bars) == (coloring not in ("plain", "given", "normals"))
         assert changed(stage.picture(), fresh[coloring]) == 0
 
 
@@ -497,7 +497,11 @@ def test_the_bar_of_the_slice_outlives_colourings(staged: Staged) -> None:
 
 @pytest.mark.parametrize(
     ("option", "known"),
-    [("layout", "overlay, side"), ("coloring", "plain, normals, cloud, error, slope"), ("up", "z, y, x")],
+    [
+        ("layout", "overlay, side"),
+        ("coloring", "plain, given, normals, cloud, error, slope"),
+        ("up", "z, y, x"),
+    ],
 )
 def test_unknown_options_are_refused(staged: Staged, option: str, known: str) -> None:
     expected = f"`{option}` must be one of {known}; got 'sideways'"

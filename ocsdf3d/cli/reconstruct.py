@@ -27,7 +27,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser = verbs.add_parser(
         "reconstruct",
         help="points or a mesh → closed mesh",
-        description="Reconstruct a closed mesh, in the units and place of the input, from points or a mesh.",
+        description="Reconstruct a closed mesh, in the units, place and colours of the input, from points or"
+        " a mesh.",
         epilog="Ctrl-C during training ends it early and writes what was learnt; a second one stops at once."
         " With --checkpoint SIGTERM ends it too, and keeps it, exit 143. Started by torchrun, its processes"
         " share every batch, and the first writes: torchrun --nproc-per-node 2 -m ocsdf3d reconstruct IN",
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if watched and not checks.drawing(window=args.watch, instead="--watch-file PNG"):
         return MISUSE
 
-    from ocsdf3d import checkpoint, io, pipeline, surface, thinning
+    from ocsdf3d import checkpoint, colors, io, pipeline, surface, thinning
     from ocsdf3d.ranks import joined
 
     with ExitStack() as stack:
@@ -178,6 +179,7 @@ def run(args: argparse.Namespace) -> int:
             if isinstance(error, surface.EmptyLevelSetError):
                 raise ValueError(_no_surface(sdf, args.level, error.span)) from error
             raise
+        colored = colors.paint(mesh, shape)
         sdf.history["mesh"] = outputs.receipt(mesh)
         meshed = time.perf_counter() - meshing
         interrupt.writing = True
@@ -191,6 +193,7 @@ def run(args: argparse.Namespace) -> int:
         "mesh": out,
         "field": saved,
         **outputs.mesh_figures(mesh),
+        "colors": colored,
         "support": sdf.support,
         "support_reason": sdf.support_reason,
         "outliers": sdf.settings["outliers"],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ocsdf3d.viewer.door import Door
     from ocsdf3d.viewer.scene import Scene
 
-COLORS = ("plain", "normals", "cloud", "error", "slope")
+COLORS = ("plain", "given", "normals", "cloud", "error", "slope")
 LAYOUTS = ("overlay", "side")
 PAGE_RESOLUTION = 128
 
@@ -55,8 +55,9 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "--color",
         choices=COLORS,
         default="plain",
-        help="quantity that structures carry: cloud is the distance to the first cloud, error the proved"
-        " distance of points to the field's surface, slope ‖∇φ‖ (default: %(default)s)",
+        help="quantity that structures carry: given are the colours of the file, cloud is the distance to"
+        " the first cloud, error the proved distance of points to the field's surface, slope ‖∇φ‖"
+        " (default: %(default)s)",
     )
     parser.add_argument(
         "--layout",

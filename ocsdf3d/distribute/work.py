@@ -22,6 +22,7 @@ import torch
 import trimesh
 
 from ocsdf3d import __version__, checkpoint, io
+from ocsdf3d.colors import paint
 from ocsdf3d.durable import draft_of, sha256_of
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.pipeline import fit
@@ -117,6 +118,7 @@ def carry_out(job: Job) -> dict[str, Any]:
         _rehearse(Path(job.mesh), shape)
         sdf = fit(shape, **job.options)
         mesh = sdf.mesh(resolution=job.resolution)
+        paint(mesh, shape)
         io.write(job.mesh, mesh)
         if job.field is not None:
             checkpoint.save(job.field, sdf)

@@ -8,6 +8,7 @@ wrong with a file is a `ReadError`, a `ValueError`, or an `OSError`.
 from .blocks import Block, Blocks, blocks_of
 from .errors import ReadError, WriteError
 from .reading import READABLE, read
+from .shapes import known_colors
 from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write, write_content
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "WriteError",
     "blocks_of",
     "check_writable",
+    "known_colors",
     "read",
     "write",
     "write_content",

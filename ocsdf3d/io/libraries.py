@@ -42,11 +42,11 @@ def from_trimesh(name: str, source: Any) -> PointCloud | trimesh.Trimesh:
         only = meshes[0]
         attributes = {key: np.asarray(value) for key, value in only.vertex_attributes.items()}
         return shapes.mesh(
-            name, only.vertices, only.faces, shapes.known_normals(only), _colors(only), attributes
+            name, only.vertices, only.faces, shapes.known_normals(only), shapes.known_colors(only), attributes
         )
     if meshes:
         starts = np.cumsum([0, *(len(part.vertices) for part in meshes[:-1])])
-        colors = [_colors(part) for part in meshes]
+        colors = [shapes.known_colors(part) for part in meshes]
         return shapes.mesh(
             name,
             np.concatenate([part.vertices for part in meshes]),
@@ -61,22 +61,13 @@ def from_trimesh(name: str, source: Any) -> PointCloud | trimesh.Trimesh:
     ]
     if not clouds:
         raise ReadError(f"{name}: no faces and no points; there is nothing to read.")
-    colors = [_colors(part) for part in clouds]
+    colors = [shapes.known_colors(part) for part in clouds]
     return shapes.cloud(
         name,
         np.concatenate([part.vertices for part in clouds]),
         None,
         np.concatenate(colors) if all(color is not None for color in colors) else None,  # type: ignore[arg-type]
     )
-
-
-def _colors(part: Any) -> np.ndarray | None:
-    """Return the (n, 3) vertex colours that were given, or None."""
-    visual: Any = getattr(part, "visual", None)
-    if getattr(visual, "kind", None) != "vertex":
-        return None
-    colors = np.asarray(visual.vertex_colors)
-    return colors[:, :3] if colors.shape[:1] == (len(part.vertices),) else None
 
 
 def from_open3d(source: Any) -> PointCloud | trimesh.Trimesh:

@@ -7,6 +7,7 @@ rule.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..geometry import PointCloud
 from .errors import ReadError
 
-__all__ = ["as_colors", "cloud", "fan", "known_normals", "mesh", "polygons", "usable_normals"]
+__all__ = ["as_colors", "cloud", "fan", "known_colors", "known_normals", "mesh", "polygons", "usable_normals"]
 
 
 def cloud(
@@ -168,6 +169,17 @@ def usable_normals(name: str, normals: NDArray | None) -> NDArray | None:
         )
         return None
     return normals
+
+
+def known_colors(shape: trimesh.Trimesh | trimesh.PointCloud | PointCloud) -> NDArray[np.uint8] | None:
+    """Return the colours that a cloud's points or a mesh's vertices were given, (n, 3), or None."""
+    if isinstance(shape, PointCloud):
+        return shape.colors
+    visual: Any = getattr(shape, "visual", None)
+    if getattr(visual, "kind", None) != "vertex":
+        return None
+    colors = np.asarray(visual.vertex_colors)
+    return colors[:, :3] if len(colors) == len(shape.vertices) else None
 
 
 def known_normals(mesh: trimesh.Trimesh) -> NDArray[np.float64] | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..durable import draft_of, put_in_place
 from ..geometry import PointCloud
 from .errors import WriteError
-from .shapes import known_normals
+from .shapes import known_colors, known_normals
 from .stl import FACET
 
 __all__ = ["CLOUD_WRITABLE", "WRITABLE", "check_writable", "write"]
@@ -37,7 +37,7 @@ def write(
         Extension `.ply`, `.obj`, `.off`, `.stl` or `.glb` for a mesh; `.ply`, `.xyz` or `.npy` for a cloud.
     shape : trimesh.Trimesh or PointCloud
         PLY (binary, float64) keeps normals that were given, vertex colours and numeric `vertex_attributes`;
-        GLB keeps colours; XYZ keeps normals; OBJ, OFF and STL hold the triangles only. NPY is the (n, 3)
+        GLB and OBJ keep colours; XYZ keeps normals; OFF and STL hold the triangles only. NPY is the (n, 3)
         float64 array.
     attributes : mapping of str to (n,) or (n, k) array, optional
         Numbers to go with the points of a cloud, PLY only; a mesh has its own `vertex_attributes`.
@@ -140,11 +140,6 @@ def _check_mesh(path: Path, mesh: trimesh.Trimesh) -> None:
             )
 
 
-def _given_colors(mesh: trimesh.Trimesh) -> NDArray[np.uint8] | None:
-    visual: Any = mesh.visual
-    return np.asarray(visual.vertex_colors)[:, :3] if visual.kind == "vertex" else None
-
-
 def _ply(
     points: NDArray,
     normals: NDArray | None,
@@ -201,7 +196,7 @@ def _mesh_ply(mesh: trimesh.Trimesh) -> bytes:
     return _ply(
         np.asarray(mesh.vertices),
         normals,
-        _given_colors(mesh),
+        known_colors(mesh),
         mesh.vertex_attributes,
         np.asarray(mesh.faces),
     )
@@ -209,11 +204,14 @@ def _mesh_ply(mesh: trimesh.Trimesh) -> bytes:
 
 def _lines(opening: str, rows: NDArray) -> str:
     """Return the rows as text, each after `opening`; Python's shortest form reads back bit for bit."""
-    return "".join([f"{opening}{a!r} {b!r} {c!r}\n" for a, b, c in rows.tolist()])
+    return "".join([f"{opening}{' '.join(map(repr, row))}\n" for row in rows.tolist()])
 
 
 def _mesh_obj(mesh: trimesh.Trimesh) -> bytes:
-    return (_lines("v ", np.asarray(mesh.vertices)) + _lines("f ", np.asarray(mesh.faces) + 1)).encode()
+    vertices, colors = np.asarray(mesh.vertices), known_colors(mesh)
+    if colors is not None:  # red, green, blue from 0 to 1 after the place, as most programs read them
+        vertices = np.hstack([vertices, np.round(colors / 255.0, 6)])
+    return (_lines("v ", vertices) + _lines("f ", np.asarray(mesh.faces) + 1)).encode()
 
 
 def _mesh_off(mesh: trimesh.Trimesh) -> bytes:
@@ -229,7 +227,7 @@ def _mesh_stl(mesh: trimesh.Trimesh) -> bytes:
 
 
 def _mesh_glb(mesh: trimesh.Trimesh) -> bytes:
-    plain = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=_given_colors(mesh), process=False)
+    plain = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=known_colors(mesh), process=False)
     content = plain.export(file_type="glb")
     assert isinstance(content, bytes)
     return content

@@ -20,7 +20,7 @@ __all__ = ["KEYS", "Desktop"]
 
 KEYS = {  # key → (name of the method, what the help says)
     "h": ("toggle_help", "this help"),
-    "k": ("next_coloring", "next colouring: plain, normals, cloud, error, slope"),
+    "k": ("next_coloring", "next colouring: plain, given, normals, cloud, error, slope"),
     "x": ("slice_x", "slice across x; drag the plane or its arrow"),
     "y": ("slice_y", "slice across y"),
     "z": ("slice_z", "slice across z"),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ocsdf3d import checkpoint, io
+from ocsdf3d.colors import colors_at
 from ocsdf3d.cores import tree_workers
 from ocsdf3d.csg import Field
 from ocsdf3d.geometry import Box, PointCloud
@@ -28,7 +29,7 @@ __all__ = ["COLORINGS", "Colors", "Scene", "Structure", "colors_of", "scene_of"]
 Floats = NDArray[np.float64]
 Role = Literal["cloud", "mesh", "reference", "surface"]
 
-COLORINGS = ("plain", "normals", "cloud", "error", "slope")
+COLORINGS = ("plain", "given", "normals", "cloud", "error", "slope")
 PALETTE = {
     "cloud": ("#1f4e79", "#7a4a1d", "#4b6b2a"),
     "mesh": ("#8fb3d9", "#a9c99a", "#c7a6cf"),
@@ -167,7 +168,7 @@ def scene_of(
                 raise ValueError(f"{whose}a field cannot be the {asked}; give it without that option.")
             shape = field.mesh(resolution=resolution, offset=offset)
         if asked == "cloud" and isinstance(shape, trimesh.Trimesh):
-            shape = PointCloud(shape.vertices)
+            shape = PointCloud(shape.vertices, colors=io.known_colors(shape))
         role: Role = "surface" if field is not None else "mesh"
         if asked is not None:
             role = asked
@@ -205,15 +206,19 @@ def colors_of(
     vertices, normals : (n, 3) arrays, the second or None
         As they are shown now: those of a surface move with its level.
     coloring : str
-        `"normals"`: directions as red, green, blue; `"cloud"`: distance to the nearest point of the scene's
-        cloud; `"error"`: proved upper bound of the distance to the level set of the scene's first field
-        (`Field.error_bars`), not of the field's own surface, which lies on it; `"slope"`: ‖∇φ‖ of the same
-        field; `"plain"`: None.
+        `"given"`: those of the file, of a field's surface the scene's cloud's; `"normals"`: directions as
+        red, green, blue; `"cloud"`: distance to the nearest point of the scene's cloud; `"error"`: proved
+        upper bound of the distance to the level set of the scene's first field (`Field.error_bars`), not of
+        the field's own surface, which lies on it; `"slope"`: ‖∇φ‖ of the same field; `"plain"`: None.
     scene : Scene
         What there is to measure against.
     offset : float
         Level of the fields [world units].
     """
+    if coloring == "given":
+        source = structure if structure.field is None else scene.cloud  # a level set has none of its own
+        found = None if source is None else colors_at(vertices, source.shape)
+        return None if found is None else Colors(found, "colours of the file", None)
     if coloring == "normals" and normals is not None:
         return Colors(np.round(127.5 * (np.clip(normals, -1.0, 1.0) + 1.0)).astype(np.uint8), "normals", None)
     field = structure.field or next((other.field for other in scene.fields), None)
