@@ -16,12 +16,13 @@ from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box
 from ocsdf3d.neighbourhoods import principal_axes
 
-__all__ = ["Frame", "check_shape", "inliers"]
+__all__ = ["LAYERS", "Frame", "check_shape", "inliers", "layers_filled"]
 
 Floats = NDArray[np.float64]
 
 ISOLATED, SCATTERED = 3.0, 0.5  # see `inliers`
 MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
+LAYERS = 64  # of the box, across its longest side
 FLAT = 1e-6  # relative extent under which a direction counts as absent; float32 scans leave about 1e-7
 
 
@@ -112,6 +113,17 @@ def check_shape(points: Floats) -> None:
             "give points that spread in "
             "three directions, or use ocsdf3d.oneclass on their two coordinates in the plane."
         )
+
+
+def layers_filled(points: Floats) -> int:
+    """Return how many of `LAYERS` layers across the longest side of the box of points, (n, 3), hold any.
+
+    A surface in one piece reaches through all of them. Parts far apart for their size leave most of them
+    empty, and share a network that resolves a hundredth of the box.
+    """
+    box = Box.of(points)
+    along = points[:, int(box.size.argmax())]
+    return int(np.count_nonzero(np.histogram(along, LAYERS)[0]))
 
 
 def inliers(points: Floats) -> NDArray[np.bool_]:

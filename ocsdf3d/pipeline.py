@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from ocsdf3d.cleaning import Sided, sided
 from ocsdf3d.colors import paint
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
-from ocsdf3d.frame import Frame, check_shape, inliers
+from ocsdf3d.frame import LAYERS, Frame, check_shape, inliers, layers_filled
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.holding import held
 from ocsdf3d.level import QUANTILES, level_of
@@ -43,6 +44,10 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[Callable[[], SDF]], None]
 
+MANY, SPARSE = (
+    256,
+    0.25,
+)  # so many points leave few layers of a surface empty; most, where parts are far apart
 MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
 
 
@@ -152,10 +157,18 @@ def fit(
     tell: Progress = progress if progress is not None else lambda *_: None
     tell("sides", 0, 1, {})
     distinct = np.unique(cloud, axis=0)
-    kept = distinct[inliers(distinct)]
+    kept = distinct if isinstance(shape, trimesh.Trimesh) else distinct[inliers(distinct)]
     outliers = len(distinct) - len(kept)
     if isinstance(shape, ThinnedCloud):
         outliers += shape.strays
+    filled = layers_filled(kept)
+    if len(kept) >= MANY and filled < LAYERS * SPARSE:
+        warnings.warn(
+            f"the points fill {filled} of {LAYERS} layers across their longest side: parts so far apart for"
+            " their size come out coarse. Cut them apart, or use `ocsdf3d tiles`.",
+            UserWarning,
+            stacklevel=2,
+        )
     # The paper learns the surface; asking for `solid` with its network is allowed, `auto` never means it.
     wanted = "shell" if preset == "paper" and support == "auto" else support
     smooth = smooth and preset != "paper"

@@ -430,6 +430,7 @@ def test_json_is_one_object_with_the_promised_names(
     assert figures == {
         "mesh": str(out),
         "field": None,
+        "colors": False,
         "vertices": 162,
         "faces": 320,
         "watertight": True,
@@ -1007,6 +1008,42 @@ def test_query_writes_one_value_a_point(
     np.testing.assert_array_equal(values, [-1.0, 1.0, 0.0])
 
 
+def test_query_writes_text_and_points_too(
+    field: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = np.array([[0.1, 0.0, 0.0], [2.0, 0.0, 1e-17], [0.0, 1.0, 0.0]])
+    np.save(tmp_path / "points.npy", points)
+    for name in ("values.npy", "values.csv", "values.ply"):
+        assert run("query", field.path, tmp_path / "points.npy", "-o", tmp_path / name, "-q") == 0
+    values = np.load(tmp_path / "values.npy")
+    lines = (tmp_path / "values.csv").read_text().splitlines()
+    assert lines[0] == "x,y,z,phi"
+    np.testing.assert_array_equal(np.loadtxt(lines[1:], delimiter=","), np.column_stack([points, values]))
+    data = trimesh.load(tmp_path / "values.ply").metadata["_ply_raw"]["vertex"]["data"]
+    np.testing.assert_array_equal(data["phi"].reshape(-1), values)
+    np.testing.assert_array_equal(data["x"].reshape(-1), points[:, 0])
+
+
+def test_info_of_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colors = np.full((8, 3), 7)
+    corners = trimesh.creation.box().vertices + 10.0
+    io.write(
+        tmp_path / "cloud.ply", PointCloud(np.vstack([corners, corners]), colors=np.tile(colors, (2, 1)))
+    )
+    trimesh.Trimesh(corners, trimesh.creation.box().faces, process=False).export(tmp_path / "box.stl")
+    assert run("info", tmp_path / "cloud.ply", "--json") == 0
+    found = one_object(capsys.readouterr().out)
+    assert found["box"] == {"lower": [9.5] * 3, "upper": [10.5] * 3}
+    named = ("kind", "points", "distinct", "normals", "colors")
+    assert [found[name] for name in named] == ["cloud", 16, 8, False, True]
+    assert run("info", tmp_path / "box.stl", "--json") == 0
+    found = one_object(capsys.readouterr().out)
+    named = ("kind", "vertices", "distinct", "faces", "watertight", "euler", "area", "volume")
+    assert [found[name] for name in named] == ["mesh", 36, 8, 12, True, 2, 6.0, pytest.approx(1.0)]
+    assert run("info", tmp_path / "box.stl") == 0
+    assert "watertight: True" in capsys.readouterr().out.splitlines()
+
+
 def test_evaluate_hands_its_options_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1016,13 +1053,19 @@ def test_evaluate_hands_its_options_on(
         asked.append({**options, "faces": len(mesh.faces), "reference": len(reference.faces)})
         return {"chamfer": float("inf"), "f_score": np.float64(0.5), "iou": None, "watertight": True}
 
+    def floor(reference: trimesh.Trimesh, *, samples: int, seed: int) -> float:
+        asked[-1] = asked[-1] | {"floor": (len(reference.faces), samples, seed)}
+        return 0.25
+
     monkeypatch.setattr("ocsdf3d.metrics.evaluate", judge)
+    monkeypatch.setattr("ocsdf3d.metrics.floor", floor)
     trimesh.creation.icosphere(subdivisions=1).export(tmp_path / "a.ply")
     trimesh.creation.box().export(tmp_path / "b.off")
     assert run("evaluate", tmp_path / "a.ply", tmp_path / "b.off", "--json") == 0
     # infinity is no JSON number
     assert one_object(capsys.readouterr().out) == {
         "chamfer": None,
+        "floor": 0.25,
         "f_score": 0.5,
         "iou": None,
         "watertight": True,
@@ -1031,13 +1074,17 @@ def test_evaluate_hands_its_options_on(
     assert run("evaluate", tmp_path / "a.ply", tmp_path / "b.off", *options) == 0
     assert capsys.readouterr().out.splitlines() == [
         "chamfer     -",
+        "floor       0.25",
         "f_score     0.5",
         "iou         -",
         "watertight  yes",
     ]
     assert asked == [
-        {"samples": 100_000, "tau": None, "seed": 0, "faces": 80, "reference": 12},
-        {"samples": 500, "tau": 0.25, "seed": 4, "faces": 80, "reference": 12},
+        {
+            **{"samples": 100_000, "tau": None, "seed": 0, "faces": 80, "reference": 12},
+            "floor": (12, 100_000, 0),
+        },
+        {"samples": 500, "tau": 0.25, "seed": 4, "faces": 80, "reference": 12, "floor": (12, 500, 4)},
     ]
 
 
@@ -1056,6 +1103,11 @@ def test_evaluate_for_real(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "volume",
     }
     assert (figures["iou"], figures["watertight"], figures["euler"]) == (1.0, True, 2)
+    assert figures["chamfer"] == pytest.approx(figures["floor"], rel=1e-12)  # of the reference itself
+    assert figures["floor"] > 0.0
+    trimesh.PointCloud(trimesh.creation.icosphere(subdivisions=3).vertices).export(tmp_path / "b.ply")
+    assert run("evaluate", tmp_path / "a.ply", tmp_path / "b.ply", "--samples", "2000", "--json") == 0
+    assert one_object(capsys.readouterr().out)["floor"] is None  # of a cloud nobody knows it
 
 
 def test_evaluate_wants_a_mesh_first(cloud: Path, capsys: pytest.CaptureFixture[str]) -> None:

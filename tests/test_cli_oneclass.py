@@ -146,6 +146,16 @@ def test_fit_says_what_it_learnt(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "exists and will be overwritten" in seen.err
 
 
+def test_a_column_that_counts_the_rows_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset", "fast", "--steps", "3", "-o", tmp_path / "d.safetensors"]
+    assert run("fit", folder / "learn.csv", "--drop", "kind", *options) == 0
+    assert "warning: column 'id' counts the rows" in capsys.readouterr().err
+    assert run("fit", folder / "learn.csv", "--drop", "kind", "id", *options) == 0
+    assert "counts the rows" not in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("default")
 def test_fit_tells_what_it_does_not_learn_from(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -283,6 +293,33 @@ def test_every_row_gets_its_line(
     assert found["rows"] == 80
     assert found["inliers"] == int((kept.predict(X) == 1).sum())
     assert 0 < found["certain"] <= 80
+
+
+def test_columns_are_kept_beside_what_is_said_of_their_rows(
+    folder: Path, detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = tmp_path / "plain.csv", tmp_path / "s.csv"
+    assert run("score", detector, folder / "judge.csv", "-o", plain, "-q", *DROPPED) == 0
+    wanted = ["-q", "--drop", "sk", "--keep", "id", "kind", "--keep", "mass"]  # the last is judged as well
+    assert run("score", detector, folder / "judge.csv", "-o", out, *wanted) == 0
+    with open(out, newline="") as stream, open(plain, newline="") as other:
+        rows, same = list(csv.DictReader(stream)), list(csv.DictReader(other))
+    with open(folder / "judge.csv", newline="") as stream:
+        given = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["row", "id", "kind", "mass", "score", "decision", "inlier", "radius"]
+    for name, source in (("id", given), ("kind", given), ("mass", given), ("score", same), ("radius", same)):
+        assert [row[name] for row in rows] == [row[name] for row in source]
+    assert run("score", detector, folder / "judge.csv", "-o", tmp_path / "s.npz", *wanted) == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert arrays["kind"].tolist() == [row["kind"] for row in given]
+    capsys.readouterr()
+    fresh = tmp_path / "fresh.csv"
+    line = refused(capsys, "score", detector, folder / "judge.csv", "-o", tmp_path / "s.npy", *wanted)
+    assert "--keep: an NPY holds numbers alone" in line
+    line = refused(capsys, "score", detector, folder / "judge.csv", "-o", fresh, *DROPPED, "--keep", "none")
+    assert "no column 'none'" in line
+    line = refused(capsys, "score", detector, folder / "judge.csv", "-o", fresh, *DROPPED, "--keep", "row")
+    assert "the output has a column of that name" in line
 
 
 def test_the_other_formats_hold_the_same(
@@ -604,7 +641,7 @@ def test_no_flag_is_untested() -> None:
     shared = {"--help", "--drop", "--delimiter", "--header", "--json", "--quiet", "--verbose", "--output"}
     expected = {
         "fit": {*shared, *FITS, "--label", "--normal", "--categories"},
-        "score": shared,
+        "score": {*shared, "--keep"},
         "certify": {*shared, "--label", "--normal", "--radii", "--attack", "--plot", "--seed"},
     }
     found = {

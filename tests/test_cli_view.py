@@ -107,6 +107,17 @@ def test_each_flag_reaches_the_stage(
     }
 
 
+def test_an_offset_that_moves_nothing_is_told(
+    ball: Path, cloud: Path, tmp_path: Path, stages: list[SimpleNamespace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--screenshot", tmp_path / "a.png", "--offset", "0.1")
+    assert run("view", ball, *out) == 0
+    assert "--offset" not in capsys.readouterr().err
+    assert run("view", cloud, *out) == 0
+    assert "warning: --offset moves the surfaces of fields, and there is none" in capsys.readouterr().err
+    assert len(stages) == 2
+
+
 def test_no_flag_of_view_is_untested() -> None:
     assert set(options_of("view")) == set(GIVEN) | ELSEWHERE
 

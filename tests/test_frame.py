@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocsdf3d.frame import MIN_POINTS, Frame, check_shape, inliers
+from ocsdf3d.frame import MIN_POINTS, Frame, check_shape, inliers, layers_filled
 
 SIZES = [1e-6, 1.0, 1e6]
 OFFSETS = [0.0, 5e6]
@@ -93,6 +93,15 @@ def test_too_few_distinct_points(distinct: int) -> None:
     repeated = np.tile(blob(distinct), (9, 1))
     with pytest.raises(ValueError, match=rf"only {distinct} of {9 * distinct} points are distinct"):
         check_shape(repeated)
+
+
+def test_parts_far_apart_leave_most_layers_empty() -> None:
+    rng = np.random.default_rng(0)
+    one = on_sphere(1000, rng)
+    assert layers_filled(one * (0.01, 1.0, 0.01) + 1e6) == 64
+    far = np.concatenate([one, one + np.array([0.0, 0.0, 200.0])])
+    assert layers_filled(far) == 2
+    assert layers_filled(np.concatenate([one, one + np.array([0.0, 0.0, 4.0])])) in (42, 43, 44)  # 2/3 of 64
 
 
 def test_just_enough_points() -> None:

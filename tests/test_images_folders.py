@@ -42,6 +42,15 @@ def test_sizes_and_channels_are_converted_when_asked(folder: Path) -> None:
     assert read_images(folder, size=(9, 5), channels=3).images.shape == (4, 9, 5, 3)
 
 
+def test_what_is_no_image_is_counted(folder: Path) -> None:
+    assert read_images(folder).ignored == 1
+    (folder / ".hidden").write_text("none")
+    (folder / "more").mkdir()
+    found = read_images(folder)
+    assert found.ignored == 2
+    assert len(found.images) == 3
+
+
 def test_the_middle_is_cut_out(tmp_path: Path) -> None:
     image = np.zeros((4, 12), np.uint8)
     image[:, 4:8] = 200

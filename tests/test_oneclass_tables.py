@@ -94,6 +94,14 @@ def test_cells_that_are_no_numbers_are_named(cell: str, said: str, tmp_path: Pat
         table.features()
 
 
+def test_a_decimal_comma_is_named(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a;b\n1;2\n3;1,5\n"))
+    with pytest.raises(TableError, match="line 3: column 'b' holds '1,5', not a number; write decimals with"):
+        table.features()
+    with pytest.raises(TableError, match="cells could end at comma or semicolon"):
+        read_table(written(tmp_path, "1,5;2,5\n3,5;1,5\n"))
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"a,b\n1,\xff\n")

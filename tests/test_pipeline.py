@@ -126,6 +126,16 @@ def test_points_of_a_mesh_are_samples(tiny: str) -> None:
     assert fit(mesh, preset=tiny).settings["points"] == MESH_POINTS
 
 
+def test_samples_of_a_mesh_are_no_outliers(tiny: str) -> None:
+    """A part so small that it gets a few samples alone: a cloud of the same points has outliers there."""
+    ball, part = trimesh.creation.icosphere(3), trimesh.creation.icosphere(1, radius=0.05)
+    mesh = trimesh.util.concatenate([ball, part.apply_translation([1.5, 0.0, 0.0])])
+    sdf = fit(mesh, preset=tiny, points=1000)
+    assert sdf.settings["outliers"] == 0
+    cloud, _ = surface_points(mesh, 1000, np.random.default_rng(0))
+    assert fit(cloud, preset=tiny).settings["outliers"] > 0
+
+
 def test_points_of_a_cloud_thin_it(tiny: str) -> None:
     cloud = PointCloud(ball(500))
     assert fit(cloud, preset=tiny).settings["points"] == 500
@@ -431,6 +441,12 @@ def test_two_far_apart_objects(tiny: str) -> None:
     mesh = sdf.mesh(resolution=48)
     assert_closed(mesh)
     assert mesh.body_count == 2
+
+
+def test_parts_too_far_apart_for_one_network_are_told(tiny: str) -> None:
+    one = ball(300, 1)
+    with pytest.warns(UserWarning, match="the points fill 2 of 64 layers across their longest side"):
+        fit(np.concatenate([one, one + np.array([200.0, 0.0, 0.0])]), preset=tiny)
 
 
 def test_float32_noise_far_from_the_origin(tiny: str) -> None:

@@ -256,7 +256,7 @@ class TestOutput:
     def test_query_output(self, refused: Refusal, cloud: Path, tmp_path: Path) -> None:
         field = tmp_path / "f.safetensors"
         field.touch()
-        assert ".npy" in refused("query", field, cloud, "-o", tmp_path / "values.csv")
+        assert ".npy" in refused("query", field, cloud, "-o", tmp_path / "values.xyz")
 
 
 # --- limits of the machine, before training
@@ -413,4 +413,5 @@ def test_field_that_does_not_exist(refused: Refusal, tmp_path: Path) -> None:
 def test_a_mesh_given_for_a_field(refused: Refusal, tmp_path: Path) -> None:
     path = tmp_path / "square.off"
     path.write_text(SQUARE)
-    assert "square.off" in refused("info", path)
+    said = refused("mesh", path, "-o", tmp_path / "out.ply")
+    assert "square.off: not a field file" in said

@@ -17,7 +17,9 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "evaluate",
         help="mesh and reference → Chamfer, F-score, IoU, …",
         description="Compare a mesh with a reference. chamfer is half the sum of the two mean distances,"
-        " hausdorff the largest one, both in world units; iou needs a closed reference.",
+        " hausdorff the largest one, both in world units; iou needs a closed reference. floor is the chamfer"
+        " that the reference itself would have, from two samplings; of a cloud there is none, and chamfer"
+        " counts the spacing of its points.",
     )
     parser.add_argument("output", metavar="OUT", help="mesh to judge")
     parser.add_argument("reference", metavar="REFERENCE", help="mesh or cloud to judge it by")
@@ -53,9 +55,12 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f"{args.output}: holds {len(mesh)} points and no faces. Mesh first, then reference."
             )
-        figures = metrics.evaluate(
-            mesh, io.read(args.reference), samples=args.samples, tau=args.tau, seed=args.seed
-        )
+        reference = io.read(args.reference)
+        found = metrics.evaluate(mesh, reference, samples=args.samples, tau=args.tau, seed=args.seed)
+        floor = None
+        if not isinstance(reference, PointCloud):
+            floor = metrics.floor(reference, samples=args.samples, seed=args.seed)
+    figures = {"chamfer": found["chamfer"], "floor": floor, **found}
     width = max(len(name) for name in figures)
     lines = [f"{name:<{width}}  {_shown(plain(value))}" for name, value in figures.items()]
     emit(figures, lines, as_json=args.json)

@@ -1,10 +1,11 @@
-"""`ocsdf3d info`: what a file of a field or of a detector says of itself."""
+"""`ocsdf3d info`: what a file says of itself: a field, a detector, a mesh or a cloud."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outputs
@@ -23,13 +24,15 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
         "info",
-        help="certificate, settings and history of a field or a detector",
-        description="Show the certificate, settings and history of a field or a detector.",
+        help="what is in a file: a field or a detector and its proofs, a mesh, a cloud",
+        description="Show the certificate, settings and history of a field or a detector; of a mesh or a"
+        " cloud how large it is, where, and whether it is closed.",
     )
     parser.add_argument(
         "field",
         metavar="FILE",
-        help="field written by `ocsdf3d reconstruct --save`, or detector by `oneclass fit` or `images fit`",
+        help="field written by `ocsdf3d reconstruct --save`, detector by `oneclass fit` or `images fit`, mesh"
+        " or cloud",
     )
     add_reporting(parser)
     parser.set_defaults(run=run)
@@ -40,17 +43,54 @@ def run(args: argparse.Namespace) -> int:
     outputs.check_input(args.field)
 
     from ocsdf3d.container import CheckpointError, kind_of
+    from ocsdf3d.io import READABLE
 
     with Interrupt():
+        if Path(args.field).suffix.lower() in READABLE:
+            _emit(args, _shape(args.field))
+            return 0
         try:
             described = DESCRIBED.get(kind_of(args.field) or "field", _field)(args.field)
         except CheckpointError as error:
             if args.json:  # machines get the object as well as the exit code and the line
                 emit({"field": args.field, "certified": False, "reason": str(error)}, [], as_json=True)
             raise
+    _emit(args, described)
+    return 0
+
+
+def _emit(args: argparse.Namespace, described: dict[str, Any]) -> None:
     figures = plain({"field": args.field, **described})
     emit(figures, [f"{name}: {_shown(value)}" for name, value in flattened(figures)], as_json=args.json)
-    return 0
+
+
+def _shape(path: str) -> dict[str, Any]:
+    import numpy as np
+
+    from ocsdf3d import io
+    from ocsdf3d.geometry import Box, PointCloud
+
+    shape = io.read(path)
+    colored = io.known_colors(shape) is not None
+    if isinstance(shape, PointCloud):
+        distinct = len(np.unique(shape.points, axis=0))
+        own = {"points": len(shape), "distinct": distinct, "normals": shape.normals is not None}
+        return {"kind": "cloud", **own, "colors": colored, "box": shape.box}
+    merged = shape.copy()
+    merged.merge_vertices(merge_tex=True, merge_norm=True)
+    watertight = bool(merged.is_watertight)
+    return {
+        "kind": "mesh",
+        "vertices": len(shape.vertices),
+        "distinct": len(merged.vertices),
+        "faces": len(shape.faces),
+        "colors": colored,
+        "watertight": watertight,
+        "euler": int(merged.euler_number),
+        "area": float(merged.area),
+        "volume": float(merged.volume) if watertight else None,
+        "box": Box.of(shape.vertices),
+    }
 
 
 def _field(path: str) -> dict[str, Any]:

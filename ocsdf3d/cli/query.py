@@ -12,7 +12,7 @@ from .console import emit
 from .interrupt import Interrupt
 from .options import add_device, add_dtype, add_reporting
 
-EXTENSIONS = (".npy",)
+EXTENSIONS = (".npy", ".csv", ".ply")
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -25,7 +25,12 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("field", metavar="FIELD", help="field written by `ocsdf3d reconstruct --save`")
     parser.add_argument("points", metavar="POINTS", help="file of points, in world units")
     parser.add_argument(
-        "-o", "--output", metavar="OUT.npy", required=True, help="array to write: (n,) float64, one φ a point"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="file to write: NPY, the (n,) float64 values; CSV, x, y, z and phi; PLY, the points with an"
+        " attribute phi",
     )
     add_dtype(parser)
     add_device(parser)
@@ -49,14 +54,19 @@ def run(args: argparse.Namespace) -> int:
     with Interrupt() as interrupt:
         sdf = checks.saved_field(args.field, args)
         shape = io.read(args.points)
-        points = (
-            shape.points if isinstance(shape, PointCloud) else np.asarray(shape.vertices, dtype=np.float64)
-        )
-        values = np.asarray(sdf(points), dtype=np.float64)
+        cloud = shape if isinstance(shape, PointCloud) else PointCloud(shape.vertices)
+        values = np.asarray(sdf(cloud.points), dtype=np.float64)
 
         def save(path: Path) -> None:
-            with open(path, "wb") as stream:
-                np.save(stream, values, allow_pickle=False)
+            kind = path.suffix.lower()
+            if kind == ".ply":
+                io.write(path, cloud, {"phi": values})
+            elif kind == ".csv":
+                rows = np.column_stack([cloud.points, values]).tolist()
+                path.write_text("".join(["x,y,z,phi\n", *(",".join(map(repr, row)) + "\n" for row in rows)]))
+            else:
+                with open(path, "wb") as stream:
+                    np.save(stream, values, allow_pickle=False)
 
         interrupt.writing = True
         outputs.write_all([(out, save)])

@@ -164,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
         resolution=resolution,
         device=args.device,
     )
+    if args.offset != 0.0 and not scene.fields:
+        warn("--offset moves the surfaces of fields, and there is none; `ocsdf3d mesh --offset` makes one")
     plane = None if args.plane is None else plane_of(args.plane, scene.box)
     if out is None:
         _shown(args, scene, resolution, plane, door)

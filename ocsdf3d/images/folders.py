@@ -41,12 +41,15 @@ class Loaded:
         Files that could not be read and were left out, because that was asked for.
     converted : int
         How many of the files had another size, or other channels, than was asked for.
+    ignored : int
+        Other files and folders in the folder; hidden ones do not count.
     """
 
     images: NDArray[np.generic]
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     converted: int = 0
+    ignored: int = 0
 
 
 def read_images(
@@ -106,7 +109,8 @@ def read_labels(path: Path, array: str) -> NDArray[np.generic]:
 
 def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip: bool) -> Loaded:
     """Return the images of a folder."""
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    there = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    files = sorted(entry for entry in there if entry.suffix.lower() in SUFFIXES)
     if not files:
         raise ImageError(f"{path}: no image in this folder ({', '.join(SUFFIXES)}); an empty class.")
     images: list[NDArray[np.uint8]] = []
@@ -136,7 +140,7 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None, skip
         names.append(file.name)
     if not images:
         raise ImageError(f"{path}: none of its {len(files)} images can be read.")
-    return Loaded(np.stack(images), tuple(names), tuple(skipped), converted)
+    return Loaded(np.stack(images), tuple(names), tuple(skipped), converted, len(there) - len(files))
 
 
 def _refuse_beyond(path: Path, needed: int) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ocsdf3d.oneclass.delimited import TableError, read_delimited
 
-__all__ = ["TABLES", "Table", "TableError", "read_table"]
+__all__ = ["TABLES", "Table", "TableError", "names_of", "read_table"]
 
+COUNTED = 16  # rows after the first, that no column of figures counts by chance
 TABLES = (".csv", ".tsv", ".txt", ".npz", ".npy", ".parquet")
 
 
@@ -120,6 +121,18 @@ class Table:
             raise TableError(f"{self.file}: no row of {column!r} is {normal or 1}; it has {_listed(kinds)}.")
         return np.where(np.array([key == wanted for key in keys]), 1, -1).astype(np.int64)
 
+    def counting(self) -> tuple[str, ...]:
+        """Return the columns that count the rows, one by one: of a table, not of what is in it."""
+        found = []
+        for name, cells in zip(self.shown, self.columns, strict=True):
+            try:
+                steps = np.diff(np.asarray(cells, dtype=np.float64))
+            except (ValueError, TypeError):
+                continue
+            if len(steps) >= COUNTED and (steps == 1.0).all():
+                found.append(name)
+        return tuple(found)
+
     def features(self, categories: Sequence[str] = ()) -> Any:
         """Return what a detector is fitted on: an (n, d) array, or a DataFrame if there are categories.
 
@@ -163,7 +176,7 @@ class Table:
         """
         seen = detector.columns_.categories if detector.columns_ is not None else None
         width = detector.n_features_in_ if seen is None else len(seen)
-        names, table = _names_of(detector), self
+        names, table = names_of(detector), self
         if names is not None and self.names is not None:
             missing = [name for name in names if name not in self.names]
             if missing:
@@ -216,10 +229,10 @@ class Table:
             if not (cell is None or (isinstance(cell, str) and cell == "")):
                 said, remedy = f"is {cell}, not a finite number", "mend it or leave the row out"
                 if not _is_number(cell):
-                    said, remedy = (
-                        f"holds {str(cell)!r}, not a number",
-                        "drop the column or name it a category",
-                    )
+                    said = f"holds {str(cell)!r}, not a number"
+                    remedy = "drop the column or name it a category"
+                    if isinstance(cell, str) and _is_number(cell.replace(",", ".", 1)):
+                        remedy = "write decimals with a point"
             raise TableError(f"{self._where(row, column)} {said}; {remedy}.")
         return values
 
@@ -300,7 +313,7 @@ def _pandas(why: str) -> Any:
     return pandas
 
 
-def _names_of(detector: Any) -> tuple[str, ...] | None:
+def names_of(detector: Any) -> tuple[str, ...] | None:
     """Return the columns of the table that a detector was fitted on; its own for categories end in `=…`."""
     wide = getattr(detector, "feature_names_in_", None)
     if wide is None or detector.columns_ is None:

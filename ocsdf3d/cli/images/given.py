@@ -78,6 +78,8 @@ def read(args: argparse.Namespace, source: str, detector: OneClassImageSDF | Non
             f"{source}: {loaded.converted} of {len(loaded.images)} images were brought to {shape}, as learnt",
             quiet=args.quiet,
         )
+    if loaded.ignored:
+        note(f"{source}: {loaded.ignored} files and folders in it are no images", quiet=args.quiet)
     for name in loaded.skipped:
         warn(f"{source}: {name} cannot be read and was skipped")
     return loaded

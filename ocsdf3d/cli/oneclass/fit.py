@@ -98,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         rest = whole_table.without([*args.drop, *([] if args.label is None else [args.label])])
         if args.normal is not None:
             rest = rest.kept(whole_table.labels(args.label, args.normal) == 1)
+        for name in rest.counting():
+            warn(f"column {name!r} counts the rows; if it is a number of them, leave it out: --drop {name}")
         rows = rest.features(args.categories)
         if len(rows) < 2:
             raise ValueError(f"{args.table}: {len(rows)} row to learn from; a detector needs at least 2.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import outputs
@@ -64,12 +65,17 @@ def table(args: argparse.Namespace) -> Table:
     return read_table(args.table, delimiter=args.delimiter, header=args.header)
 
 
-def opened(args: argparse.Namespace, rest: Table) -> tuple[OneClassSDF, Any]:
-    """Return the detector, and the rows of a table that holds no other columns than those to judge."""
+def opened(args: argparse.Namespace, rest: Table, beside: Sequence[str] = ()) -> tuple[OneClassSDF, Any]:
+    """Return the detector, and the rows of a table that holds no other columns than those to judge.
+
+    Columns `beside` them are left out as well, unless the detector knows them.
+    """
     from ocsdf3d.oneclass import load
+    from ocsdf3d.oneclass.tables import names_of
 
     detector = load(args.detector)
-    rows = rest.features_for(detector)
+    known = names_of(detector) or ()
+    rows = rest.without([name for name in beside if name not in known]).features_for(detector)
     if detector.columns_ is None and hasattr(detector, "feature_names_in_"):
         del detector.feature_names_in_  # compared just now; scikit-learn would warn that an array has none
     return detector, rows

@@ -17,6 +17,7 @@ from . import given
 if TYPE_CHECKING:
     import numpy as np
 
+FIGURES = ("row", "score", "decision", "inlier", "radius")
 EXTENSIONS = (".csv", ".npy", ".npz", ".parquet")
 
 
@@ -39,6 +40,15 @@ def add_parser(steps: argparse._SubParsersAction[Any]) -> None:
         " score, decision, inlier, radius",
     )
     given.add_table(parser)
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="COLUMN",
+        help="columns of DATA to copy to OUT, as an id; not judged unless the detector knows them; not for"
+        " NPY (default: none)",
+    )
     add_reporting(parser)
     parser.set_defaults(run=run)
 
@@ -49,14 +59,23 @@ def run(args: argparse.Namespace) -> int:
     inputs = given.check_inputs(args)
     out = outputs.check(args.output, inputs=inputs, extensions=EXTENSIONS)
 
+    if args.keep and out.suffix.lower() == ".npy":
+        raise ValueError("--keep: an NPY holds numbers alone; write CSV, NPZ or Parquet.")
+    taken = [name for name in args.keep if name in FIGURES]
+    if taken:
+        raise ValueError(f"--keep {taken[0]}: the output has a column of that name; rename it in the table.")
+
     import numpy as np
 
     with Interrupt() as interrupt:
-        detector, rows = given.opened(args, given.table(args).without(args.drop))
+        table = given.table(args)
+        kept = {name: np.asarray(table.columns[table.place(name)]) for name in args.keep}
+        detector, rows = given.opened(args, table.without(args.drop), args.keep)
         score = detector.score_samples(rows)
         decision = score - detector.offset_
         columns = {
             "row": np.arange(len(score)),
+            **kept,
             "score": score,
             "decision": decision,
             "inlier": np.where(decision >= 0.0, 1, -1),
