@@ -110,7 +110,7 @@ def verdicts(
     field: Field,
     points: ArrayLike,
     *,
-    threshold: float | None,
+    threshold: float,
     lipschitz: float = 1.0,
     allowance: float = 0.0,
 ) -> Verdicts:
@@ -122,8 +122,8 @@ def verdicts(
         φ [world units].
     points : (n, 3) array_like
         What to judge [world units].
-    threshold : float or None
-        Largest |φ| of an inlier; None takes `robust_threshold` of these points [world units].
+    threshold : float
+        Largest |φ| of an inlier, see `robust_threshold` [world units].
     lipschitz, allowance : float
         Bounds on the slope of φ and on the error of one of its values.
 
@@ -143,11 +143,9 @@ def verdicts(
     | |φ| − threshold | has slope at most L too: the radius is (||v| − threshold| − ε)/L.
     """
     ask = Bounded(field, lipschitz, allowance)
-    if threshold is not None and not 0.0 <= threshold < np.inf:
+    if not 0.0 <= threshold < np.inf:
         raise ValueError(f"`threshold` must be finite and ≥ 0; got {threshold}.")
-    values = ask(as_points(points, "points"))
-    chosen = robust_threshold(values) if threshold is None else threshold
-    above = np.abs(values) - chosen
+    above = np.abs(ask(as_points(points, "points"))) - threshold
     return Verdicts(above > 0.0, np.abs(ask.radii(above)))
 
 

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 from ocsdf3d.analytic import ExactSDF, box, capsule, sphere, torus
-from ocsdf3d.certified import PROJECTED
+from ocsdf3d.certified import PROJECTED, RESOLVED
 from ocsdf3d.csg import Field
 from ocsdf3d.errorbars import robust_threshold
 from ocsdf3d.field import SDF
@@ -610,6 +610,18 @@ def test_verdicts_find_what_is_off_and_hold_within_their_radius() -> None:
     assert found.radius == pytest.approx(np.abs(np.abs(values) - threshold), abs=1e-9)  # slope 1: sharp
     strict = BALL.verdicts(points, 0.0)
     assert strict.outlier.all()
+
+
+def test_clean_points_are_accused_of_nothing_that_a_mesh_does_not_show() -> None:
+    """Nine in ten lie on the surface to 1e-6, the others a tenth of a cell off it, as of a fitted field."""
+    rng = np.random.default_rng(0)
+    far = np.where(rng.random((1000, 1)) < 0.1, 5e-4, 1e-6) * BALL.box.longest
+    points = CENTRE + (R + far) * unit(1000)
+    assert robust_threshold(BALL(points)) < 1e-5 * BALL.box.longest  # which would accuse a tenth
+    assert BALL.outlier_threshold(points) == RESOLVED * BALL.box.longest
+    assert not BALL.verdicts(points).outlier.any()
+    off = np.concatenate([points, CENTRE + (R + 0.02 * BALL.box.longest) * unit(10)])
+    assert BALL.verdicts(off).outlier.tolist() == [False] * 1000 + [True] * 10
 
 
 def test_nothing_asked_nothing_told() -> None:

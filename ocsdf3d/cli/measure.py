@@ -43,7 +43,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         "--threshold",
         type=positive,
         metavar="T",
-        help="|φ| above which a point is an outlier, in world units (default: from the spread of |φ|)",
+        help="|φ| above which a point is an outlier, in world units (default: from the spread of |φ|,"
+        " 0.5 %% of the longest side at least)",
     )
     parser.add_argument(
         "--against", metavar="FIELD", help="other field, for the gap between both (default: none)"
@@ -92,7 +93,7 @@ def _points(field: Field, args: argparse.Namespace, out: Any, interrupt: Interru
     """Error bars and verdicts of a cloud, written where asked for; their summary."""
     import numpy as np
 
-    from ocsdf3d import errorbars, io
+    from ocsdf3d import io
     from ocsdf3d.geometry import PointCloud
 
     shape = io.read(args.points)
@@ -100,7 +101,7 @@ def _points(field: Field, args: argparse.Namespace, out: Any, interrupt: Interru
     bars = field.error_bars(cloud.points, cloud.normals)
     threshold = args.threshold
     if threshold is None:  # it is told as well
-        threshold = errorbars.robust_threshold(field(cloud.points))
+        threshold = field.outlier_threshold(cloud.points)
     verdict = field.verdicts(cloud.points, threshold)
     if out is not None:
         columns = {
