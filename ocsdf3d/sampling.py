@@ -1,4 +1,4 @@
-"""Random draws, generator in hand: points on a mesh, some of many, uniform seeds in a box or a ball.
+"""Random draws, generator in hand: points on a mesh, some of many, uniform seeds in a ball.
 
 Nothing here touches a global generator: NumPy draws take a `numpy.random.Generator`, torch draws a
 `torch.Generator`, so that one seed fixes a whole run.
@@ -61,29 +61,6 @@ def some_of(count: int, most: int, rng: np.random.Generator) -> np.ndarray:
     if count <= most:
         return np.arange(count)
     return np.sort(rng.choice(count, most, replace=False))
-
-
-def uniform_in_box(
-    n: int, lower: torch.Tensor, upper: torch.Tensor, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """Uniform seeds Q₀ on an axis-aligned box, in any dimension.
-
-    Parameters
-    ----------
-    n : int
-        Number of points.
-    lower, upper : (d,) tensors
-        Corners of the box.
-    generator : torch.Generator, optional
-        Source of randomness, on the device of `lower`.
-
-    Returns
-    -------
-    (n, d) tensor
-        On the device and in the dtype of `lower`.
-    """
-    unit = torch.rand((n, lower.shape[0]), generator=generator, device=lower.device, dtype=lower.dtype)
-    return lower + unit * (upper - lower)
 
 
 def uniform_in_ball(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ocsdf3d.query import Function
-from ocsdf3d.sampling import uniform_in_box
 from ocsdf3d.sources import Known, Labelled, Surface
 
 LOWER, UPPER = torch.full((2,), -1.5), torch.full((2,), 1.5)
@@ -15,7 +14,7 @@ def test_surface_draws_from_the_data_only() -> None:
     generator = torch.Generator().manual_seed(0)
     data = torch.arange(20.0).reshape(10, 2)
     positives, negatives = Surface(
-        data, lambda n: uniform_in_box(n, LOWER, UPPER, generator), generator
+        data, lambda n: LOWER + torch.rand((n, 2), generator=generator) * (UPPER - LOWER), generator
     ).draw(500)
     assert positives.shape == negatives.shape == (500, 2)
     rows = {tuple(row) for row in data.tolist()}

@@ -18,7 +18,6 @@ from ocsdf3d.lipschitz.network import LipschitzNetwork, NetworkConfig
 from ocsdf3d.lipschitz.workers import Workers
 from ocsdf3d.query import Function
 from ocsdf3d.ranks import Ranks
-from ocsdf3d.sampling import uniform_in_box
 from ocsdf3d.sources import Known, Labelled, Surface
 from ocsdf3d.train import History, TrainConfig, learn
 
@@ -32,7 +31,7 @@ def network(seed: int = 0, **settings: Any) -> LipschitzNetwork:
 
 
 def seeds(generator: torch.Generator) -> Callable[[int], torch.Tensor]:
-    return lambda n: uniform_in_box(n, LOWER, UPPER, generator)
+    return lambda n: LOWER + torch.rand((n, 2), generator=generator) * (UPPER - LOWER)
 
 
 def ring(generator: torch.Generator, n: int = 1000) -> torch.Tensor:
