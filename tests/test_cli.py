@@ -903,6 +903,23 @@ def test_mesh_hands_its_options_on(
     assert "leave --dense out" in capsys.readouterr().err
 
 
+def test_a_field_meshed_again_has_the_colors_that_it_is_given(
+    field: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, scan, plain = tmp_path / "out.ply", tmp_path / "scan.ply", tmp_path / "plain.ply"
+    io.write(scan, PointCloud([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], colors=[[255, 0, 0], [255, 0, 0]]))
+    io.write(plain, PointCloud([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]))
+    assert run("mesh", field.path, "-o", out, "-q") == 0
+    assert io.known_colors(io.read(out)) is None
+    assert run("mesh", field.path, "-o", out, "-q", "--colors", scan) == 0
+    found = io.known_colors(io.read(out))
+    assert found is not None
+    assert (found == (255, 0, 0)).all()
+    capsys.readouterr()
+    assert run("mesh", field.path, "-o", out, "-q", "--colors", plain) == 1
+    assert "plain.ply: has no colours" in capsys.readouterr().err
+
+
 def test_info_tells_what_the_field_is(
     born: Callable[..., SDF], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

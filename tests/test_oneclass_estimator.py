@@ -70,6 +70,13 @@ def test_a_mark_of_missing_values_blinds_nothing(mark: float, table: np.ndarray)
     assert found.predict([[5.0, -1e5], [5.0 + 5.0, -1e5]]).tolist() == [1, -1]
 
 
+def test_the_column_of_a_mark_is_named(table: np.ndarray) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.concatenate([table, [[5.0, 1e12]]]), columns=["length", "mass"])
+    with pytest.warns(UserWarning, match="the first 1e.12 in column 'mass'"):
+        OneClassSDF(preset="fast", steps=3, random_state=0).fit(frame)
+
+
 def test_rows_that_are_merely_far_are_learnt_from() -> None:
     """A rare value of a column that hardly varies, and tails as long as tables have them."""
     rng = np.random.default_rng(0)

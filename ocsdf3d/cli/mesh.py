@@ -38,6 +38,11 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="evaluate every grid node (default: skip blocks proved to hold no surface)",
     )
+    parser.add_argument(
+        "--colors",
+        metavar="FILE",
+        help="cloud or mesh whose colours the mesh is to have, as the one that was learnt (default: none)",
+    )
     add_complete(parser)
     add_dtype(parser)
     add_device(parser)
@@ -50,13 +55,18 @@ def run(args: argparse.Namespace) -> int:
     begun = time.perf_counter()
     if args.complete is not None and args.dense:
         raise ValueError("--complete is a proof about the sparse grid; leave --dense out")
-    outputs.check_input(args.field)
-    out = outputs.check(args.output, inputs=[args.field])
+    inputs = [name for name in (args.field, args.colors) if name is not None]
+    for name in inputs:
+        outputs.check_input(name)
+    out = outputs.check(args.output, inputs=inputs)
     checks.device(args.device)
 
-    from ocsdf3d import io
+    from ocsdf3d import colors, io
 
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
+        painted = None if args.colors is None else io.read(args.colors)
+        if painted is not None and io.known_colors(painted) is None:
+            raise ValueError(f"{args.colors}: has no colours; leave --colors out.")
         sdf = checks.saved_field(args.field, args)
         checks.memory(sdf.box, args.resolution, dense=args.dense)
         loaded = time.perf_counter() - begun
@@ -67,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
             complete=args.complete,
             progress=lambda done, total: progress("mesh", done, total, {}),
         )
+        if painted is not None:
+            colors.paint(mesh, painted)
         meshed = time.perf_counter() - begun - loaded
         interrupt.writing = True
         outputs.write_all([(out, lambda path: io.write(path, mesh))])

@@ -244,7 +244,8 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
             )
         self.n_strange_ = int(strange.sum())
         if self.n_strange_:
-            warnings.warn(_not_learnt(strange, rows, self.scale_), UserWarning, stacklevel=2)
+            names = getattr(self, "feature_names_in_", None)
+            warnings.warn(_not_learnt(strange, rows, self.scale_, names), UserWarning, stacklevel=2)
         usual = standard[~strange]
         self.margin_ = spacing_margin(usual, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
@@ -451,11 +452,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         return self.unit_ * values[: len(unit)].double().cpu().numpy()
 
 
-def _not_learnt(strange: NDArray[np.bool_], rows: Floats, scale: Floats) -> str:
+def _not_learnt(strange: NDArray[np.bool_], rows: Floats, scale: Floats, names: Any) -> str:
     """Say that rows are left out of the learning, and where to look for the first."""
     row = int(strange.argmax())
     column = int(np.abs((rows[row] - np.median(rows, axis=0)) / scale).argmax())
+    where = f"{column} from 0" if names is None else repr(str(names[column]))
     return (
         f"{strange.sum():,} of {len(strange):,} rows are not learnt from: they hold numbers absurdly far "
-        f"from the others of their column, the first {rows[row, column]:g} in column {column} from 0."
+        f"from the others of their column, the first {rows[row, column]:g} in column {where}."
     )
