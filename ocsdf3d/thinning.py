@@ -128,26 +128,31 @@ def thinned(blocks: io.Blocks, seed: int = 0, *, kept: int = KEPT) -> ThinnedClo
 
 
 class Sample(NamedTuple):
-    """Points held: (m, 3) voxels and points, (m,) priorities (the smallest stay), and normals or none."""
+    """Points held: (m, 3) voxels and points, (m,) priorities (the smallest stay), and what goes along."""
 
     voxels: Ints
     priority: NDArray[np.uint64]
     points: Floats
     normals: Floats | None
+    colors: NDArray | None  # as stored
 
     def take(self, rows: NDArray) -> Sample:
         """Return some of them."""
-        normals = None if self.normals is None else self.normals[rows]
-        return Sample(self.voxels[rows], self.priority[rows], self.points[rows], normals)
+        normals, colors = (None if part is None else part[rows] for part in (self.normals, self.colors))
+        return Sample(self.voxels[rows], self.priority[rows], self.points[rows], normals, colors)
 
     def joined(self, other: Sample) -> Sample:
-        """Return both; normals only where both have them."""
-        both = self.normals is not None and other.normals is not None
+        """Return both; normals and colours only where both have them."""
+        normals, colors = (
+            None if one is None or two is None else np.concatenate([one, two])
+            for one, two in ((self.normals, other.normals), (self.colors, other.colors))
+        )
         return Sample(
             np.concatenate([self.voxels, other.voxels]),
             np.concatenate([self.priority, other.priority]),
             np.concatenate([self.points, other.points]),
-            np.concatenate([self.normals, other.normals]) if both else None,
+            normals,
+            colors,
         )
 
 
@@ -183,7 +188,7 @@ class Voxels:
         priority = hashed(np.arange(self.read, self.read + len(points), dtype=np.uint64), self.seed)
         self.read += len(points)
         voxels = self._voxels(points)
-        fresh = Sample(voxels, priority, points, block.normals)
+        fresh = Sample(voxels, priority, points, block.normals, block.colors)
         self._witness(fresh)
         codes = coded(voxels)
         at, known = found_in(self.codes, codes)
@@ -269,7 +274,10 @@ class Voxels:
         normals = held.normals
         if normals is not None and not (np.isfinite(normals).all() and normals.any(axis=1).all()):
             normals = None
-        return ThinnedCloud(held.points, normals, None, self.read, strays)
+        colors = held.colors
+        if colors is not None:  # where all are black they were announced and never filled in
+            colors = io.as_colors(colors) if colors.any() else None
+        return ThinnedCloud(held.points, normals, colors, self.read, strays)
 
     def _drop_strays(self) -> int:
         """Drop the voxels that hold next to nothing, as those of outliers do; the number of their points."""

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from ocsdf3d.geometry import PointCloud
-from ocsdf3d.io import ReadError, blocks, blocks_of, read, write
+from ocsdf3d.io import ReadError, as_colors, blocks, blocks_of, read, write
 
 POINTS = np.random.default_rng(0).normal(size=(57, 3))
 NORMALS = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True)
@@ -31,6 +31,11 @@ def same(source: object, cloud: PointCloud) -> None:
     if cloud.normals is not None:
         joined = np.concatenate([part.normals for part in parts if part.normals is not None])
         np.testing.assert_allclose(joined, cloud.normals, rtol=1e-6)
+    seen = [part.colors for part in parts if part.colors is not None]
+    assert len(seen) in (0, len(parts))
+    assert (cloud.colors is None) == (not seen)
+    if cloud.colors is not None:
+        np.testing.assert_array_equal(as_colors(np.concatenate(seen)), cloud.colors)
 
 
 def ply(path: Path, order: str = "<") -> Path:
@@ -62,6 +67,31 @@ def test_formats(tmp_path: Path) -> None:
     same(POINTS, PointCloud(POINTS))
     same(np.load(tmp_path / "single.npy", mmap_mode="r"), PointCloud(POINTS.astype(np.float32)))
     same(PointCloud(POINTS, NORMALS), PointCloud(POINTS, NORMALS))
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<u2", "u1"])
+def test_colors(kind: str, tmp_path: Path) -> None:
+    """Whatever the type: fractions, 16 bits, bytes; and packed in a float, as PCD has them."""
+    painted = np.random.default_rng(1).integers(0, 256, POINTS.shape)
+    cloud = PointCloud(POINTS, NORMALS, painted)
+    same(cloud, cloud)
+    table = np.zeros(len(POINTS), [("p", "<f8", 3), ("c", kind, 3)])
+    table["p"], table["c"] = POINTS, {"<f4": painted / 255.0, "<u2": 256 * painted, "u1": painted}[kind]
+    word = {"<f4": "float", "<u2": "ushort", "u1": "uchar"}[kind]
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(POINTS)}\n"
+    head += "".join(f"property double {name}\n" for name in "xyz")
+    head += "".join(f"property {word} {name}\n" for name in ("red", "green", "blue")) + "end_header\n"
+    (tmp_path / "a.ply").write_bytes(head.encode() + table.tobytes())
+    np.save(tmp_path / "a.npy", np.hstack([POINTS, painted]))
+    table = np.zeros(len(POINTS), [("p", "<f4", 3), ("c", "<u4")])
+    table["p"], table["c"] = POINTS, painted @ (65536, 256, 1)
+    head = "FIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F F\nWIDTH 57\nHEIGHT 1\nPOINTS 57\nDATA binary\n"
+    (tmp_path / "a.pcd").write_bytes(head.encode() + table.tobytes())
+    for name in ("a.ply", "a.npy", "a.pcd"):
+        found = read(tmp_path / name)
+        assert isinstance(found, PointCloud)
+        np.testing.assert_array_equal(found.colors, painted)
+        same(tmp_path / name, found)
 
 
 def test_las(tmp_path: Path) -> None:

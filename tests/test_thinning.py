@@ -51,6 +51,18 @@ def test_normals_go_along_or_are_dropped_together() -> None:
     assert thinned(blocks(points, 8000, broken), kept=4000).normals is None
 
 
+def test_colors_go_along_with_their_points() -> None:
+    points = sphere(30_000)
+    painted = np.round(100.0 + 100.0 * points).astype(np.uint8)
+    one = PointCloud(points, colors=painted)
+    found = thinned(io.blocks_of(one), kept=4000)  # type: ignore[arg-type]
+    assert found.colors is not None
+    np.testing.assert_array_equal(found.colors, np.round(100.0 + 100.0 * found.points))
+    assert thinned(blocks(points, 8000), kept=4000).colors is None
+    black = PointCloud(points, colors=np.zeros_like(painted))
+    assert thinned(io.blocks_of(black), kept=4000).colors is None  # type: ignore[arg-type]
+
+
 def test_density_is_evened_out() -> None:
     """One half thirty times as dense as the other: at random its share would be 0.97."""
     points = sphere(400_000)

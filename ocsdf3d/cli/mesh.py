@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
     out = outputs.check(args.output, inputs=inputs)
     checks.device(args.device)
 
-    from ocsdf3d import colors, io
+    from ocsdf3d import colors, io, thinning
 
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
-        painted = None if args.colors is None else io.read(args.colors)
+        painted = None if args.colors is None else thinning.read_within(args.colors)
         if painted is not None and io.known_colors(painted) is None:
             raise ValueError(f"{args.colors}: has no colours; leave --colors out.")
         sdf = checks.saved_field(args.field, args)

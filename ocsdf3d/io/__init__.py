@@ -8,7 +8,7 @@ wrong with a file is a `ReadError`, a `ValueError`, or an `OSError`.
 from .blocks import Block, Blocks, blocks_of
 from .errors import ReadError, WriteError
 from .reading import READABLE, read
-from .shapes import known_colors
+from .shapes import as_colors, known_colors
 from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write, write_content
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Blocks",
     "ReadError",
     "WriteError",
+    "as_colors",
     "blocks_of",
     "check_writable",
     "known_colors",

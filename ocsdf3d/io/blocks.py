@@ -27,10 +27,21 @@ Floats = NDArray[np.float64]
 
 
 class Block(NamedTuple):
-    """Consecutive points of a cloud: (k, 3) float64 [world units], and their normals or None."""
+    """Consecutive points of a cloud.
+
+    Attributes
+    ----------
+    points : (k, 3) float64 array
+        Positions [world units].
+    normals : (k, 3) float64 array or None
+        As stored.
+    colors : (k, 3) array or None
+        As stored: what `as_colors` makes of all of them together.
+    """
 
     points: Floats
     normals: Floats | None
+    colors: NDArray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,9 @@ def blocks_of(source: Any) -> Blocks | None:
 
         def of_cloud() -> Iterator[Block]:
             for rows in _slices(len(whole)):
-                yield Block(whole.points[rows], None if whole.normals is None else whole.normals[rows])
+                normals = None if whole.normals is None else whole.normals[rows]
+                colors = None if whole.colors is None else whole.colors[rows]
+                yield Block(whole.points[rows], normals, colors)
 
         return Blocks("cloud", len(source), of_cloud, source.normals is not None)
     if isinstance(source, np.ndarray):
@@ -140,11 +153,12 @@ def _npy(path: Path, head: bytes) -> Blocks | None:
         return None
     # Six columns are normals or colours: the first block tells, by the rule of every table.
     count, columns = shape
-    oriented = False
+    oriented = colored = False
     if columns == 6:
         with path.open("rb") as file:
             first = _records(file, np.dtype((dtype, (columns,))), min(count, ROWS), start)
-        oriented = arrays.from_columns(path.name, first).normals is not None
+        told = arrays.from_columns(path.name, first)
+        oriented, colored = told.normals is not None, told.colors is not None
 
     def each() -> Iterator[Block]:
         with path.open("rb") as file:
@@ -152,7 +166,8 @@ def _npy(path: Path, head: bytes) -> Blocks | None:
                 at = start + rows.start * columns * dtype.itemsize
                 table = _records(file, np.dtype((dtype, (columns,))), rows.stop - rows.start, at)
                 points = _finite(path.name, table[:, :3].astype(np.float64), rows.start)
-                yield Block(points, table[:, 3:].astype(np.float64) if oriented else None)
+                normals = table[:, 3:].astype(np.float64) if oriented else None
+                yield Block(points, normals, table[:, 3:] if colored else None)
 
     return Blocks(path.name, count, each, oriented)
 
@@ -180,14 +195,21 @@ def _ply(path: Path, head: bytes) -> Blocks | None:
     if count * record.itemsize > room:
         found = max(room, 0) // record.itemsize
         raise ReadError(f"{path.name}: expected {count} vertices, file ends after {found}. Is it complete?")
-    normals = next((group for group in ply.NORMALS if set(group) <= set(record.names or ())), None)
+    normals, colors = (
+        next((group for group in groups if set(group) <= set(record.names or ())), None)
+        for groups in (ply.NORMALS, ply.COLORS)
+    )
 
     def each() -> Iterator[Block]:
         with path.open("rb") as file:
             for rows in _slices(count):
                 table = _records(file, record, rows.stop - rows.start, start + rows.start * record.itemsize)
                 points = _finite(path.name, _stack(table, ("x", "y", "z")), rows.start)
-                yield Block(points, None if normals is None else _stack(table, normals))
+                yield Block(
+                    points,
+                    None if normals is None else _stack(table, normals),
+                    None if colors is None else np.stack([table[name] for name in colors], axis=1),
+                )
 
     return Blocks(path.name, count, each, normals is not None)
 
@@ -203,7 +225,7 @@ def _pcd(path: Path, head: bytes) -> Blocks | None:
         found = max(room, 0) // record.itemsize
         raise ReadError(f"{path.name}: expected {count} points, file ends after {found}. Is it complete?")
     axes = ("normal_x", "normal_y", "normal_z")
-    oriented = set(axes) <= set(names)
+    oriented, packed = set(axes) <= set(names), pcd.packed_field(fields)
 
     def each() -> Iterator[Block]:
         with path.open("rb") as file:
@@ -212,7 +234,8 @@ def _pcd(path: Path, head: bytes) -> Blocks | None:
                 points = _stack(table, ("x", "y", "z"))
                 seen = ~np.isnan(points).any(axis=1)  # "no return"
                 normals = _stack(table, axes)[seen] if oriented else None
-                yield Block(_finite(path.name, points[seen], rows.start), normals)
+                colors = None if packed is None else pcd.unpacked(table[packed][seen][:, 0])
+                yield Block(_finite(path.name, points[seen], rows.start), normals, colors)
 
     return Blocks(path.name, count, each, oriented)
 
@@ -222,7 +245,7 @@ def _las(path: Path, head: bytes) -> Blocks | None:
         return None
 
     def each() -> Iterator[Block]:
-        return (Block(points, None) for points, _ in scans.las_chunks(path, head, ROWS))
+        return (Block(points, None, colors) for points, colors in scans.las_chunks(path, head, ROWS))
 
     return Blocks(path.name, scans.las_count(head), each)
 

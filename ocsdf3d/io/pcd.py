@@ -14,7 +14,7 @@ from . import shapes
 from .errors import ReadError
 from .rows import read_rows
 
-__all__ = ["decompress", "header", "read_pcd"]
+__all__ = ["decompress", "header", "packed_field", "read_pcd", "unpacked"]
 
 TYPES = {f"{kind}{size}": f"<{kind.lower()}{size}" for kind in "FIU" for size in (1, 2, 4, 8)}
 del TYPES["F1"], TYPES["F2"]
@@ -90,11 +90,10 @@ def read_pcd(path: Path, data: bytes) -> PointCloud:
     if points is None:
         raise ReadError(f"{path.name}: no fields x, y, z; there are {', '.join(named)}.")
     normals, colors = _stack(named, "normal_x", "normal_y", "normal_z"), None
-    packed_color = named.get("rgb", named.get("rgba"))
-    if packed_color is not None and packed_color[0].type.itemsize == 4:
-        field, column = packed_color
-        bits = np.ascontiguousarray(column.astype(field.type)).view(np.uint32)
-        colors = np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=1).astype(np.uint8)
+    painted = packed_field(fields)
+    if painted is not None:
+        field, column = named[painted]
+        colors = unpacked(column.astype(field.type))
     return shapes.cloud(path.name, points, normals, colors, drop_missing=True)
 
 
@@ -102,6 +101,19 @@ def _stack(named: dict[str, tuple[Field, NDArray]], *names: str) -> NDArray[np.f
     if not all(name in named for name in names):
         return None
     return np.stack([named[name][1].astype(np.float64) for name in names], axis=1)
+
+
+def packed_field(fields: list[Field]) -> str | None:
+    """Return the field that holds colours, red, green and blue packed in 4 bytes, or None."""
+    sizes = {field.name: field.type.itemsize for field in fields}
+    name = "rgb" if "rgb" in sizes else "rgba"
+    return name if sizes.get(name) == 4 else None
+
+
+def unpacked(column: NDArray) -> NDArray[np.uint8]:
+    """Return the colours, (n, 3), of a packed field, (n,) of 4 bytes each."""
+    bits = np.ascontiguousarray(column).view(np.uint32)
+    return np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=1).astype(np.uint8)
 
 
 def header(path: Path, data: bytes) -> tuple[list[Field], int, str, int, int]:

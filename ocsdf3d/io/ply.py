@@ -18,7 +18,7 @@ from . import shapes
 from .errors import ReadError
 from .rows import read_rows
 
-__all__ = ["NORMALS", "header", "read_ply"]
+__all__ = ["COLORS", "NORMALS", "header", "read_ply"]
 
 TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
