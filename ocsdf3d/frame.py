@@ -16,13 +16,13 @@ from ocsdf3d.cores import tree_workers
 from ocsdf3d.geometry import Box
 from ocsdf3d.neighbourhoods import principal_axes
 
-__all__ = ["LAYERS", "Frame", "check_shape", "inliers", "layers_filled"]
+__all__ = ["Frame", "check_shape", "emptiness", "inliers"]
 
 Floats = NDArray[np.float64]
 
 ISOLATED, SCATTERED = 3.0, 0.5  # see `inliers`
 MIN_POINTS = 16  # fewer distinct points do not tell a surface from noise
-LAYERS = 64  # of the box, across its longest side
+WIDE = 0.25  # of the longest side, see `emptiness`
 FLAT = 1e-6  # relative extent under which a direction counts as absent; float32 scans leave about 1e-7
 
 
@@ -115,15 +115,15 @@ def check_shape(points: Floats) -> None:
         )
 
 
-def layers_filled(points: Floats) -> int:
-    """Return how many of `LAYERS` layers across the longest side of the box of points, (n, 3), hold any.
+def emptiness(points: Floats) -> float:
+    """Return the share of the longest side of the box of points, (n, 3), that lies in wide gaps between them.
 
-    A surface in one piece reaches through all of them. Parts far apart for their size leave most of them
-    empty, and share a network that resolves a hundredth of the box.
+    Wide is more than a quarter of it: contours and layers of a lattice are closer. A surface in one piece has
+    no gap at all; parts far apart for their size share a network that resolves a hundredth of the box.
     """
     box = Box.of(points)
-    along = points[:, int(box.size.argmax())]
-    return int(np.count_nonzero(np.histogram(along, LAYERS)[0]))
+    gaps = np.diff(np.sort(points[:, int(box.size.argmax())])) / box.longest
+    return float(gaps[gaps > WIDE].sum())
 
 
 def inliers(points: Floats) -> NDArray[np.bool_]:

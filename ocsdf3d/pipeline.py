@@ -19,7 +19,7 @@ from ocsdf3d.cleaning import Sided, sided
 from ocsdf3d.colors import paint
 from ocsdf3d.devices import resolve_device
 from ocsdf3d.field import SDF
-from ocsdf3d.frame import LAYERS, Frame, check_shape, inliers, layers_filled
+from ocsdf3d.frame import Frame, check_shape, emptiness, inliers
 from ocsdf3d.geometry import Box, PointCloud
 from ocsdf3d.holding import held
 from ocsdf3d.level import QUANTILES, level_of
@@ -44,10 +44,7 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, dict[str, float]], None]
 Watch = Callable[[Callable[[], SDF]], None]
 
-MANY, SPARSE = (
-    256,
-    0.25,
-)  # so many points leave few layers of a surface empty; most, where parts are far apart
+APART = 0.8  # of the longest side: what is left for the parts is too little for one network
 MESH_POINTS = 2048  # samples drawn from a mesh unless told otherwise, as in the paper
 
 
@@ -161,11 +158,11 @@ def fit(
     outliers = len(distinct) - len(kept)
     if isinstance(shape, ThinnedCloud):
         outliers += shape.strays
-    filled = layers_filled(kept)
-    if len(kept) >= MANY and filled < LAYERS * SPARSE:
+    empty = emptiness(kept)
+    if empty > APART:
         warnings.warn(
-            f"the points fill {filled} of {LAYERS} layers across their longest side: parts so far apart for"
-            " their size come out coarse. Cut them apart, or use `ocsdf3d tiles`.",
+            f"{empty:.0%} of the longest side lie between parts of the points: so far apart for their size"
+            " they come out coarse. Cut them apart, or use `ocsdf3d tiles`.",
             UserWarning,
             stacklevel=2,
         )

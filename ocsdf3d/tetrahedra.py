@@ -108,7 +108,13 @@ def to_circumcentres(sides: Floats, least: float) -> Floats:
         Added to the system's diagonal: a flat tetrahedron has a huge circumsphere, not none [as `sides`].
     """
     system = 2.0 * sides + least * np.eye(3)  # 2 sides · way = |sides|²
-    return np.linalg.solve(system, (sides**2).sum(axis=-1)[..., None])[..., 0]
+    squares = (sides**2).sum(axis=-1)[..., None]
+    try:
+        return np.linalg.solve(system, squares)[..., 0]
+    except (
+        np.linalg.LinAlgError
+    ):  # corners of a lattice on one line, to the last bit: the shortest way is taken
+        return (np.linalg.pinv(system) @ squares)[..., 0]
 
 
 def sharpened(field: DipoleField, rng: np.random.Generator) -> Winding:

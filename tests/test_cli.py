@@ -296,6 +296,10 @@ def test_points_in_color_are_written_in_color(
         found = io.known_colors(io.read(out))
         assert (found is not None) is colored
         assert found is None or (found == (10, 200, 30)).all()
+    assert run("reconstruct", painted, "-o", tmp_path / "out.stl", "--json") == 0
+    seen = capsys.readouterr()
+    assert json.loads(seen.out)["colors"] is False
+    assert ".stl holds no colours; .ply .obj .glb do" in seen.err
 
 
 def test_smoothing_is_said_and_can_be_declined(
@@ -917,7 +921,9 @@ def test_a_field_meshed_again_has_the_colors_that_it_is_given(
     assert (found == (255, 0, 0)).all()
     capsys.readouterr()
     assert run("mesh", field.path, "-o", out, "-q", "--colors", plain) == 1
-    assert "plain.ply: has no colours" in capsys.readouterr().err
+    assert "plain.ply: its points have no colours" in capsys.readouterr().err
+    assert run("mesh", field.path, "-o", tmp_path / "out.off", "-q", "--colors", scan) == 1
+    assert ".off holds no colours; write .ply .obj .glb" in capsys.readouterr().err
 
 
 def test_info_tells_what_the_field_is(
@@ -1057,6 +1063,12 @@ def test_info_of_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     found = one_object(capsys.readouterr().out)
     named = ("kind", "vertices", "distinct", "faces", "watertight", "euler", "area", "volume")
     assert [found[name] for name in named] == ["mesh", 36, 8, 12, True, 2, 6.0, pytest.approx(1.0)]
+    tiny = trimesh.creation.icosphere(2, radius=1e-12)
+    io.write(tmp_path / "tiny.ply", tiny)
+    assert run("info", tmp_path / "tiny.ply", "--json") == 0
+    found = one_object(capsys.readouterr().out)
+    assert [found["watertight"], found["euler"], found["distinct"]] == [True, 2, 162]
+    assert found["area"] == pytest.approx(tiny.area)
     assert run("info", tmp_path / "box.stl") == 0
     assert "watertight: True" in capsys.readouterr().out.splitlines()
 

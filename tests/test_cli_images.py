@@ -282,10 +282,10 @@ def test_a_broken_file_is_skipped_only_when_asked(
     end = capsys.readouterr()
     assert "1.png cannot be read and was skipped" in end.err
     assert json.loads(end.out)["images"] == 2
-    assert "are no images" not in end.err
+    assert "is no image" not in end.err
     (tmp_path / "more").mkdir()
     assert run("score", detector, tmp_path, "--skip-broken") == 0
-    assert f"{tmp_path}: 1 files and folders in it are no images" in capsys.readouterr().err
+    assert f"{tmp_path}: left out what is no image, 1 in all" in capsys.readouterr().err
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "1.png")
     assert run("fit", tmp_path, "-o", tmp_path / "d.safetensors") == 1
     assert "1.png: 4 × 4 gray, but 0.png is 10 × 10 gray" in capsys.readouterr().err

@@ -152,6 +152,9 @@ def test_a_column_that_counts_the_rows_is_named(
     options = ["--preset", "fast", "--steps", "3", "-o", tmp_path / "d.safetensors"]
     assert run("fit", folder / "learn.csv", "--drop", "kind", *options) == 0
     assert "warning: column 'id' counts the rows" in capsys.readouterr().err
+    chosen = ("--label", "kind", "--normal", "good")
+    assert run("fit", folder / "learn.csv", *chosen, *options) == 0
+    assert "warning: column 'id' counts the rows" in capsys.readouterr().err
     assert run("fit", folder / "learn.csv", "--drop", "kind", "id", *options) == 0
     assert "counts the rows" not in capsys.readouterr().err
 
@@ -160,14 +163,19 @@ def test_a_column_that_counts_the_rows_is_named(
 def test_fit_tells_what_it_does_not_learn_from(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = (folder / "learn.csv").read_text().replace("5.0,9999.0,bad", "5.0,999999.0,bad")
-    (tmp_path / "marked.csv").write_text(lines)
     options = ["--drop", "id", "kind", "--preset", "fast", "--steps", "3"]
+    for mark in ("-3.4028235e38", "999999.0"):  # the first is more than scores are computed with
+        lines = (folder / "learn.csv").read_text().replace("5.0,9999.0,bad", f"5.0,{mark},bad")
+        (tmp_path / "marked.csv").write_text(lines)
+        assert run("fit", tmp_path / "marked.csv", "-o", tmp_path / "d.safetensors", *options) == 0
+    capsys.readouterr()
     assert run("fit", tmp_path / "marked.csv", "-o", tmp_path / "d.safetensors", *options) == 0
     seen = capsys.readouterr()
     assert "learnt from 120 rows of 2 columns" in seen.out
-    assert "warning: 1 of 121 rows are not learnt from" in seen.err
-    assert "the first 999999 in column 1 from 0" in seen.err
+    assert "accepted: " in seen.out
+    assert "marked.csv, line 122: not learnt from, 999999 is absurdly far from the rest" in seen.err
+    assert "1 of 121 rows are like that" in seen.err
+    assert seen.err.count("learnt from") == 1
     assert "Traceback" not in seen.err
 
 
@@ -314,6 +322,23 @@ def test_columns_are_kept_beside_what_is_said_of_their_rows(
         assert arrays["kind"].tolist() == [row["kind"] for row in given]
     capsys.readouterr()
     fresh = tmp_path / "fresh.csv"
+    assert run("score", detector, folder / "judge.csv", "-o", fresh, "-q", *DROPPED, "--keep", "id") == 0
+    fresh.unlink()
+    named = (folder / "judge.csv").read_text().replace("id,length", "file,length", 1)  # a word of `savez`
+    (tmp_path / "named.csv").write_text(named)
+    columns = ("--drop", "sk", "kind", "--keep", "file")
+    assert run("score", detector, tmp_path / "named.csv", "-o", tmp_path / "s.npz", "-q", *columns) == 0
+    with np.load(tmp_path / "s.npz", allow_pickle=False) as arrays:
+        assert arrays["file"].tolist() == [row["id"] for row in given]
+    bare, judged = tmp_path / "bare.safetensors", folder / "judge.npz"
+    assert run("fit", folder / "learn.npy", "-o", bare, "-q", "--preset", "fast", "--steps", "3") == 0
+    assert (
+        run("score", bare, judged, "-o", tmp_path / "t.npz", "-q", "--keep", "y", "2") == 0
+    )  # both are its own
+    with np.load(tmp_path / "t.npz") as arrays, np.load(judged) as source:
+        assert np.array_equal(arrays["y"], source["y"])
+        assert np.array_equal(arrays["2"], source["X"][:, 1])
+    capsys.readouterr()
     line = refused(capsys, "score", detector, folder / "judge.csv", "-o", tmp_path / "s.npy", *wanted)
     assert "--keep: an NPY holds numbers alone" in line
     line = refused(capsys, "score", detector, folder / "judge.csv", "-o", fresh, *DROPPED, "--keep", "none")

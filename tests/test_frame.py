@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocsdf3d.frame import MIN_POINTS, Frame, check_shape, inliers, layers_filled
+from ocsdf3d.frame import MIN_POINTS, Frame, check_shape, emptiness, inliers
 
 SIZES = [1e-6, 1.0, 1e6]
 OFFSETS = [0.0, 5e6]
@@ -95,13 +95,15 @@ def test_too_few_distinct_points(distinct: int) -> None:
         check_shape(repeated)
 
 
-def test_parts_far_apart_leave_most_layers_empty() -> None:
-    rng = np.random.default_rng(0)
-    one = on_sphere(1000, rng)
-    assert layers_filled(one * (0.01, 1.0, 0.01) + 1e6) == 64
+def test_parts_far_apart_leave_most_of_the_box_empty() -> None:
+    one = on_sphere(1000, np.random.default_rng(0))
+    assert emptiness(one * (0.01, 1.0, 0.01) + 1e6) == 0.0
     far = np.concatenate([one, one + np.array([0.0, 0.0, 200.0])])
-    assert layers_filled(far) == 2
-    assert layers_filled(np.concatenate([one, one + np.array([0.0, 0.0, 4.0])])) in (42, 43, 44)  # 2/3 of 64
+    assert emptiness(far) == pytest.approx(198 / 202, abs=1e-3)
+    three = np.concatenate([far, one + np.array([0.0, 0.0, 100.0])])
+    assert emptiness(three) == pytest.approx(196 / 202, abs=1e-3)
+    contours = one * (1.0, 1.0, 0.0) + np.arange(1000)[:, None] % 6 * np.array([0.0, 0.0, 2.0])
+    assert emptiness(contours) == 0.0  # a fifth from one to the next
 
 
 def test_just_enough_points() -> None:

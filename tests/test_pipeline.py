@@ -445,7 +445,7 @@ def test_two_far_apart_objects(tiny: str) -> None:
 
 def test_parts_too_far_apart_for_one_network_are_told(tiny: str) -> None:
     one = ball(300, 1)
-    with pytest.warns(UserWarning, match="the points fill 2 of 64 layers across their longest side"):
+    with pytest.warns(UserWarning, match="98% of the longest side lie between parts of the points"):
         fit(np.concatenate([one, one + np.array([200.0, 0.0, 0.0])]), preset=tiny)
 
 

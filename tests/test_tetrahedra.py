@@ -21,6 +21,7 @@ from ocsdf3d.tetrahedra import (
     labelled,
     sharpened,
     taught,
+    to_circumcentres,
     triangulated,
 )
 from ocsdf3d.winding import FIELDS, DipoleField, bare_fields, dense_fields, local_spacing
@@ -125,6 +126,16 @@ def test_features_forget_place_and_size() -> None:
         # circumcentre lies on either side: 1 % of the features may differ by more.
         for a, b in ((graphs[0].tetrahedra, other.tetrahedra), (graphs[0].faces, other.faces)):
             assert ((a - b).abs() > 0.05).float().mean() < 0.01
+
+
+def test_circumcentres_survive_corners_on_one_line() -> None:
+    """Those of a lattice lie on lines and planes to the last bit, where the system has no solution."""
+    corner, line = 2.0 * np.eye(3), np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 0.0])
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.solve(2.0 * line, np.ones((3, 1)))
+    ways = to_circumcentres(np.stack([corner, line]), 0.0)
+    np.testing.assert_allclose(ways[0], [1.0, 1.0, 1.0])
+    assert np.isfinite(ways).all()
 
 
 def test_graph_of_one_tetrahedron_is_as_computed_by_hand() -> None:

@@ -287,12 +287,18 @@ def test_normals_are_red_green_and_blue() -> None:
 def test_the_colors_of_a_file_are_shown_and_a_fields_surface_has_those_of_the_cloud() -> None:
     painted = np.random.default_rng(1).integers(0, 256, POINTS.shape)
     scene = made(BALL, CUBE, cloud=PointCloud(POINTS, colors=painted))
-    for name in ("cloud", "surface"):
-        found = colors(scene, name, "given", POINTS[::-1])
+    for name, vertices in (("cloud", POINTS), ("surface", POINTS[::-1])):
+        found = colors(scene, name, "given", vertices)
         assert found is not None
         assert found.limits is None
-        assert np.array_equal(found.values, painted[::-1])
+        assert np.array_equal(found.values, painted if name == "cloud" else painted[::-1])
     assert colors(scene, "mesh", "given", CUBE.vertices) is None
+    faces = np.arange(36).reshape(12, 3)  # corners doubled, each with the colour of its own face
+    own = np.repeat(np.random.default_rng(2).integers(0, 256, (12, 3)).astype(np.uint8), 3, axis=0)
+    split = trimesh.Trimesh(CUBE.triangles.reshape(-1, 3), faces, vertex_colors=own, process=False)
+    found = colors(made(split), "mesh", "given", split.vertices)
+    assert found is not None
+    assert np.array_equal(found.values, own)
     assert colors(made(BALL), "surface", "given", POINTS) is None
 
 

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     with Interrupt():
         if Path(args.field).suffix.lower() in READABLE:
-            _emit(args, _shape(args.field))
+            _emit({"file": args.field, **_shape(args.field)}, as_json=args.json)
             return 0
         try:
             described = DESCRIBED.get(kind_of(args.field) or "field", _field)(args.field)
@@ -55,17 +55,18 @@ def run(args: argparse.Namespace) -> int:
             if args.json:  # machines get the object as well as the exit code and the line
                 emit({"field": args.field, "certified": False, "reason": str(error)}, [], as_json=True)
             raise
-    _emit(args, described)
+    _emit({"field": args.field, **described}, as_json=args.json)
     return 0
 
 
-def _emit(args: argparse.Namespace, described: dict[str, Any]) -> None:
-    figures = plain({"field": args.field, **described})
-    emit(figures, [f"{name}: {_shown(value)}" for name, value in flattened(figures)], as_json=args.json)
+def _emit(described: dict[str, Any], *, as_json: bool) -> None:
+    figures = plain(described)
+    emit(figures, [f"{name}: {_shown(value)}" for name, value in flattened(figures)], as_json=as_json)
 
 
 def _shape(path: str) -> dict[str, Any]:
     import numpy as np
+    import trimesh
 
     from ocsdf3d import io
     from ocsdf3d.geometry import Box, PointCloud
@@ -76,8 +77,8 @@ def _shape(path: str) -> dict[str, Any]:
         distinct = len(np.unique(shape.points, axis=0))
         own = {"points": len(shape), "distinct": distinct, "normals": shape.normals is not None}
         return {"kind": "cloud", **own, "colors": colored, "box": shape.box}
-    merged = shape.copy()
-    merged.merge_vertices(merge_tex=True, merge_norm=True)
+    corners, same = np.unique(np.asarray(shape.vertices), axis=0, return_inverse=True)
+    merged = trimesh.Trimesh(corners, same.reshape(-1)[shape.faces], process=False)
     watertight = bool(merged.is_watertight)
     return {
         "kind": "mesh",

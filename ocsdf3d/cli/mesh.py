@@ -63,10 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
     from ocsdf3d import colors, io, thinning
 
+    if args.colors is not None and out.suffix.lower() not in io.COLORED:
+        raise ValueError(f"{out}: {out.suffix} holds no colours; write {' '.join(io.COLORED)}.")
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
         painted = None if args.colors is None else thinning.read_within(args.colors)
         if painted is not None and io.known_colors(painted) is None:
-            raise ValueError(f"{args.colors}: has no colours; leave --colors out.")
+            raise ValueError(f"{args.colors}: its points have no colours; leave --colors out.")
         sdf = checks.saved_field(args.field, args)
         checks.memory(sdf.box, args.resolution, dense=args.dense)
         loaded = time.perf_counter() - begun

@@ -172,6 +172,7 @@ def run(args: argparse.Namespace) -> int:
 
         try:
             mesh, unproved = mesh_and_why_unproved()
+            colored = colors.paint(mesh, shape)
         except (ValueError, MemoryError) as error:  # nor is training for a mesh
             if saved is not None:
                 outputs.write_all([(saved, lambda path: checkpoint.save(path, sdf))])
@@ -179,7 +180,9 @@ def run(args: argparse.Namespace) -> int:
             if isinstance(error, surface.EmptyLevelSetError):
                 raise ValueError(_no_surface(sdf, args.level, error.span)) from error
             raise
-        colored = colors.paint(mesh, shape)
+        if colored and out.suffix.lower() not in io.COLORED:
+            colored = False
+            note(f"{out.suffix} holds no colours; {' '.join(io.COLORED)} do", quiet=args.quiet)
         sdf.history["mesh"] = outputs.receipt(mesh)
         meshed = time.perf_counter() - meshing
         interrupt.writing = True

@@ -9,10 +9,11 @@ from .blocks import Block, Blocks, blocks_of
 from .errors import ReadError, WriteError
 from .reading import READABLE, read
 from .shapes import as_colors, known_colors
-from .writing import CLOUD_WRITABLE, WRITABLE, check_writable, write, write_content
+from .writing import CLOUD_WRITABLE, COLORED, WRITABLE, check_writable, write, write_content
 
 __all__ = [
     "CLOUD_WRITABLE",
+    "COLORED",
     "READABLE",
     "WRITABLE",
     "Block",

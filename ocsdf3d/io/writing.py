@@ -19,7 +19,7 @@ from .errors import WriteError
 from .shapes import known_colors, known_normals
 from .stl import FACET
 
-__all__ = ["CLOUD_WRITABLE", "WRITABLE", "check_writable", "write"]
+__all__ = ["CLOUD_WRITABLE", "COLORED", "WRITABLE", "check_writable", "write"]
 
 FLOAT32_LOSS = 1e-4  # of the longest side: what GLB and STL may move a vertex by; the default grid has 5e-3
 
@@ -260,5 +260,6 @@ CLOUD_WRITERS: dict[str, Callable[[PointCloud, Mapping[str, Any]], bytes]] = {
     ".xyz": _cloud_xyz,
     ".npy": _cloud_npy,
 }
+COLORED = (".ply", ".obj", ".glb")  # hold the colours of vertices
 WRITABLE = tuple(MESH_WRITERS)
 CLOUD_WRITABLE = tuple(CLOUD_WRITERS)

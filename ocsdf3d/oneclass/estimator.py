@@ -51,7 +51,7 @@ from ocsdf3d.oneclass.scaling import far_off, standardisation
 from ocsdf3d.sources import Surface
 from ocsdf3d.train import TrainConfig, learn
 
-__all__ = ["PRESETS", "OneClassSDF"]
+__all__ = ["PRESETS", "OneClassSDF", "StrangeRowsWarning"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -122,6 +122,10 @@ def seeds_on(
         return torch.where(alike, 0.0, (2.0 * draw[:, :-2] - 1.0) * reach * upper)
 
     return seeds
+
+
+class StrangeRowsWarning(UserWarning):
+    """Rows are not learnt from, because they hold absurdly large numbers."""
 
 
 class OneClassSDF(OutlierMixin, BaseEstimator):
@@ -233,24 +237,25 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
-            strange = far_off(rows)
-            self.mean_, self.scale_, varies = standardisation(rows[~strange])
-            standard = (rows - self.mean_) / self.scale_
+            far = far_off(rows)
+            strange = far.any(axis=1)
+            usual = rows[~strange]
+            self.mean_, self.scale_, varies = standardisation(usual)
+            standard = (usual - self.mean_) / self.scale_
         if not np.isfinite(standard).all():
             column = int(np.isfinite(standard).all(axis=0).argmin())
             raise ValueError(
-                f"column {column} of `X` holds numbers as large as {np.abs(rows[:, column]).max():.3g}, whose"
-                " deviation float64 cannot hold. Remove marks of missing values, or scale it down."
+                f"column {column} of `X` holds numbers as large as {np.abs(usual[:, column]).max():.3g},"
+                " whose deviation float64 cannot hold. Remove marks of missing values, or scale it down."
             )
         self.n_strange_ = int(strange.sum())
         if self.n_strange_:
             names = getattr(self, "feature_names_in_", None)
-            warnings.warn(_not_learnt(strange, rows, self.scale_, names), UserWarning, stacklevel=2)
-        usual = standard[~strange]
-        self.margin_ = spacing_margin(usual, rng) if self.margin == "auto" else float(self.margin)
+            warnings.warn(_not_learnt(far, rows, names), StrangeRowsWarning, stacklevel=2)
+        self.margin_ = spacing_margin(standard, rng) if self.margin == "auto" else float(self.margin)
         # The network sees rows of length about 1 whatever their number of columns.
         self.unit_ = float(np.sqrt(standard.shape[1]))
-        data = torch.as_tensor(usual / self.unit_, dtype=torch.float32, device=device)
+        data = torch.as_tensor(standard / self.unit_, dtype=torch.float32, device=device)
         generator = torch.Generator(device=device).manual_seed(seed)
         upper = data.new_full((data.shape[1],), SPAN / self.unit_)
         seeds = seeds_on(upper, varies, generator)
@@ -259,7 +264,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         history = learn(
             network,
             Surface(data, seeds, generator),
-            self._config(len(usual)),
+            self._config(len(standard)),
             -upper,
             upper,
             generator,
@@ -271,7 +276,7 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         self.certificate_: Certificate = issue(self.network_, radius)
         self.history_ = asdict(history)
         self.n_iter_ = history.steps
-        self.offset_ = self._offset(standard)
+        self.offset_ = self._offset(standard, self.n_strange_)
         return self
 
     def score_samples(self, X: Any) -> Floats:
@@ -370,11 +375,12 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
 
-    def _offset(self, standard: Floats) -> float:
-        """Return the score below which rows are outliers."""
+    def _offset(self, standard: Floats, strange: int = 0) -> float:
+        """Return the score below which rows are outliers, from those learnt from; so are the strange ones."""
         if self.contamination == "auto":
             return 0.0
-        return float(np.percentile(self._scores(standard), 100.0 * float(self.contamination)))
+        wanted = float(self.contamination) * (len(standard) + strange) - strange
+        return float(np.percentile(self._scores(standard), 100.0 * max(0.0, wanted / len(standard))))
 
     def _verified(self) -> None:
         """Check that the network is still the one of the certificate; CertificateError otherwise."""
@@ -452,12 +458,11 @@ class OneClassSDF(OutlierMixin, BaseEstimator):
         return self.unit_ * values[: len(unit)].double().cpu().numpy()
 
 
-def _not_learnt(strange: NDArray[np.bool_], rows: Floats, scale: Floats, names: Any) -> str:
+def _not_learnt(far: NDArray[np.bool_], rows: Floats, names: Any) -> str:
     """Say that rows are left out of the learning, and where to look for the first."""
-    row = int(strange.argmax())
-    column = int(np.abs((rows[row] - np.median(rows, axis=0)) / scale).argmax())
+    row, column = (int(place) for place in np.unravel_index(far.argmax(), far.shape))
     where = f"{column} from 0" if names is None else repr(str(names[column]))
     return (
-        f"{strange.sum():,} of {len(strange):,} rows are not learnt from: they hold numbers absurdly far "
-        f"from the others of their column, the first {rows[row, column]:g} in column {where}."
+        f"{far.any(axis=1).sum():,} of {len(far):,} rows are not learnt from: they hold numbers absurdly far "
+        f"from the others of their column. The first is {rows[row, column]:g} in column {where}, row {row}."
     )

@@ -23,7 +23,7 @@ RANGES = 100.0  # farther than so many of them from the median is absurd
 
 
 def far_off(rows: Floats) -> NDArray[np.bool_]:
-    """Return which rows hold a number absurdly far from the others of its column, (n,).
+    """Return which numbers are absurdly far from the others of their column, (n, d).
 
     Parameters
     ----------
@@ -32,19 +32,19 @@ def far_off(rows: Floats) -> NDArray[np.bool_]:
 
     Returns
     -------
-    (n,) bool array
+    (n, d) bool array
         More than `RANGES` times the range of the middle nine tenths of a column away from its median; at most
         a tenth of the rows for each column. Nothing is absurd where the nine tenths are equal, nor among so
         few rows that none is left out at the ends.
     """
     if len(rows) * SHARE < 1.0:
-        return np.zeros(len(rows), np.bool_)
+        return np.zeros(rows.shape, np.bool_)
     lower = np.quantile(rows, SHARE, axis=0, method="higher")
     median = np.quantile(rows, 0.5, axis=0, method="lower")
     upper = np.quantile(rows, 1.0 - SHARE, axis=0, method="lower")
     with np.errstate(over="ignore"):  # an infinite range bounds nothing
         reach = RANGES * (upper - lower)
-        return np.asarray(((np.abs(rows - median) > reach) & (reach > 0.0)).any(axis=1))
+        return np.asarray((np.abs(rows - median) > reach) & (reach > 0.0))
 
 
 def standardisation(rows: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:

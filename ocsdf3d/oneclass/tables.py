@@ -205,9 +205,9 @@ class Table:
             frame[name] = table._numbers(i) if words is None else pandas.Series(words, dtype=object)
         return pandas.DataFrame(frame)
 
-    def _where(self, row: int, column: int) -> str:
-        line = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
-        return f"{self.file}, {line}: column {self.shown[column]!r}"
+    def where(self, row: int) -> str:
+        """Return the file and the line of a row, for messages."""
+        return f"{self.file}, {f'row {row}' if self.lines is None else f'line {self.lines[row]}'}"
 
     def _numbers(self, column: int) -> NDArray[np.float64]:
         """Return a column as finite numbers."""
@@ -233,7 +233,7 @@ class Table:
                     remedy = "drop the column or name it a category"
                     if isinstance(cell, str) and _is_number(cell.replace(",", ".", 1)):
                         remedy = "write decimals with a point"
-            raise TableError(f"{self._where(row, column)} {said}; {remedy}.")
+            raise TableError(f"{self.where(row)}: column {self.shown[column]!r} {said}; {remedy}.")
         return values
 
     def _words(self, column: int) -> list[str]:
@@ -241,8 +241,9 @@ class Table:
         cells = self.columns[column]
         missing = [cell == "" for cell in cells] if isinstance(cells, list) else _missing(cells)
         if any(missing):
+            where = self.where(list(missing).index(True))
             raise TableError(
-                f"{self._where(list(missing).index(True), column)} is empty; fill it or leave the row out."
+                f"{where}: column {self.shown[column]!r} is empty; fill it or leave the row out."
             )
         return [str(cell) for cell in cells]
 

@@ -79,7 +79,7 @@ def read(args: argparse.Namespace, source: str, detector: OneClassImageSDF | Non
             quiet=args.quiet,
         )
     if loaded.ignored:
-        note(f"{source}: {loaded.ignored} files and folders in it are no images", quiet=args.quiet)
+        note(f"{source}: left out what is no image, {loaded.ignored} in all", quiet=args.quiet)
     for name in loaded.skipped:
         warn(f"{source}: {name} cannot be read and was skipped")
     return loaded

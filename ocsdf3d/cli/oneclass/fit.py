@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from typing import Any
 
 from .. import checks, outputs
@@ -92,13 +93,16 @@ def run(args: argparse.Namespace) -> int:
 
     from ocsdf3d.devices import resolve_device
     from ocsdf3d.oneclass import OneClassSDF, save
+    from ocsdf3d.oneclass.estimator import StrangeRowsWarning
+    from ocsdf3d.oneclass.scaling import far_off
 
     with Interrupt() as interrupt, Progress(quiet=args.quiet, verbose=args.verbose) as progress:
         whole_table = given.table(args)
         rest = whole_table.without([*args.drop, *([] if args.label is None else [args.label])])
+        counting = rest.counting()
         if args.normal is not None:
             rest = rest.kept(whole_table.labels(args.label, args.normal) == 1)
-        for name in rest.counting():
+        for name in counting:
             warn(f"column {name!r} counts the rows; if it is a number of them, leave it out: --drop {name}")
         rows = rest.features(args.categories)
         if len(rows) < 2:
@@ -113,11 +117,25 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total, told: progress("train", done, total, told),
         )
         interrupt.training = True
-        detector.fit(rows, stop=interrupt.stop)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", StrangeRowsWarning
+            )  # said below, by the names and lines of the file
+            detector.fit(rows, stop=interrupt.stop)
         interrupt.training = False
+        numbers = rows if detector.columns_ is None else detector.columns_.numbers(rows)
+        far = far_off(np.asarray(numbers, np.float64))
+        learnt = ~far.any(axis=1)
+        if detector.n_strange_:
+            row = int(learnt.argmin())
+            cell = float(np.asarray(numbers)[row, far[row].argmax()])
+            warn(
+                f"{rest.where(row)}: not learnt from, {cell:g} is absurdly far from the rest of its column;"
+                f" {detector.n_strange_:,} of {len(rows):,} rows are like that"
+            )
         if detector.history_["interrupted"]:
             warn(f"interrupted: training ended after {detector.n_iter_} steps; its result is written")
-        accepted = float((detector.predict(rows) == 1).mean())
+        accepted = float((detector.predict(rows[learnt]) == 1).mean())
         if rest.names is not None and detector.columns_ is None:
             detector.feature_names_in_ = np.array(rest.names, dtype=object)  # an array brings none along
         interrupt.writing = True

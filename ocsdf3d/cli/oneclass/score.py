@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from . import given
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ocsdf3d.oneclass.tables import Table
 
 FIGURES = ("row", "score", "decision", "inlier", "radius")
 EXTENSIONS = (".csv", ".npy", ".npz", ".parquet")
@@ -69,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
     with Interrupt() as interrupt:
         table = given.table(args)
-        kept = {name: np.asarray(table.columns[table.place(name)]) for name in args.keep}
-        detector, rows = given.opened(args, table.without(args.drop), args.keep)
+        kept = {name: _copied(table, name) for name in args.keep}
+        beside = [name for name in args.keep if name not in args.drop]
+        detector, rows = given.opened(args, table.without(args.drop), beside)
         score = detector.score_samples(rows)
         decision = score - detector.offset_
         columns = {
@@ -103,6 +107,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _copied(table: Table, name: str) -> np.ndarray:
+    """Return a column, or an array beside X, as numbers or text that any program reads."""
+    import numpy as np
+
+    beside = table.beside or {}
+    column = np.asarray(beside[name] if name in beside else table.columns[table.place(name)])
+    return column.astype(str) if column.dtype == object else column
+
+
 def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
     """Write columns of one length in the format of the extension."""
     import numpy as np
@@ -119,8 +132,10 @@ def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
                 stream, np.column_stack([v for k, v in columns.items() if k != "row"]), allow_pickle=False
             )
     elif kind == ".npz":
-        with open(path, "wb") as stream:
-            np.savez(stream, **columns)  # type: ignore[arg-type]
+        with zipfile.ZipFile(path, "w") as archive:  # `savez` takes some names for its own
+            for name, values in columns.items():
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.lib.format.write_array(member, values, allow_pickle=False)
     else:
         try:
             import pandas
