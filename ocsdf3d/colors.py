@@ -29,7 +29,9 @@ Bytes = NDArray[np.uint8]
 NEAREST = 4  # points of a cloud that are mixed
 
 
-def colors_at(points: Floats, shape: trimesh.Trimesh | PointCloud) -> Bytes | None:
+def colors_at(
+    points: Floats, shape: trimesh.Trimesh | PointCloud, tree: cKDTree | None = None
+) -> Bytes | None:
     """Return the colours that a shape has next to points.
 
     Parameters
@@ -38,6 +40,8 @@ def colors_at(points: Floats, shape: trimesh.Trimesh | PointCloud) -> Bytes | No
         Where [world units].
     shape : trimesh.Trimesh or PointCloud
         With colours at its vertices or points, in the same place.
+    tree : cKDTree, optional
+        Of the points of a cloud, where it is at hand.
 
     Returns
     -------
@@ -49,8 +53,9 @@ def colors_at(points: Floats, shape: trimesh.Trimesh | PointCloud) -> Bytes | No
         return None
     if isinstance(shape, PointCloud) or len(shape.faces) == 0:
         sites = shape.points if isinstance(shape, PointCloud) else np.asarray(shape.vertices)
+        tree = cKDTree(sites) if tree is None else tree
         count = min(NEAREST, len(sites))
-        away, at = cKDTree(sites).query(points, k=np.arange(1, count + 1), workers=tree_workers())
+        away, at = tree.query(points, k=np.arange(1, count + 1), workers=tree_workers())
         with np.errstate(invalid="ignore"):
             weights = np.where(away > 0.0, away[:, :1] / away, 1.0) ** 2
     else:

@@ -110,7 +110,8 @@ def verdicts(
     field: Field,
     points: ArrayLike,
     *,
-    threshold: float,
+    threshold: float | None,
+    least: float = 0.0,
     lipschitz: float = 1.0,
     allowance: float = 0.0,
 ) -> Verdicts:
@@ -122,8 +123,10 @@ def verdicts(
         φ [world units].
     points : (n, 3) array_like
         What to judge [world units].
-    threshold : float
-        Largest |φ| of an inlier, see `robust_threshold` [world units].
+    threshold : float or None
+        Largest |φ| of an inlier; None takes `robust_threshold` of these points [world units].
+    least : float
+        See there.
     lipschitz, allowance : float
         Bounds on the slope of φ and on the error of one of its values.
 
@@ -143,19 +146,22 @@ def verdicts(
     | |φ| − threshold | has slope at most L too: the radius is (||v| − threshold| − ε)/L.
     """
     ask = Bounded(field, lipschitz, allowance)
-    if not 0.0 <= threshold < np.inf:
+    if threshold is not None and not 0.0 <= threshold < np.inf:
         raise ValueError(f"`threshold` must be finite and ≥ 0; got {threshold}.")
-    above = np.abs(ask(as_points(points, "points"))) - threshold
+    values = ask(as_points(points, "points"))
+    chosen = robust_threshold(values, least) if threshold is None else threshold
+    above = np.abs(values) - chosen
     return Verdicts(above > 0.0, np.abs(ask.radii(above)))
 
 
-def robust_threshold(values: ArrayLike) -> float:
+def robust_threshold(values: ArrayLike, least: float = 0.0) -> float:
     """Largest |φ| to expect of an inlier, from φ at a cloud that is mostly inliers [world units].
 
-    The median of |φ| plus `SPREADS` median absolute deviations; up to half of the values may be anything.
-    Where φ is normal around 0 with deviation σ, the median of |φ| is 0.674 σ and its deviation 0.399 σ: six
-    of them reach 3.07 σ, and 2 clean points in 1000 are called outliers. Where most values are equal and that
-    deviation is 0, the mean one stands in; where all are, the threshold is their size and none is beyond.
+    The median of |φ| plus `SPREADS` median absolute deviations, but no less than `least`; up to half of the
+    values may be anything. Where φ is normal around 0 with deviation σ, the median of |φ| is 0.674 σ and its
+    deviation 0.399 σ: six of them reach 3.07 σ, and 2 clean points in 1000 are called outliers. Where most
+    values are equal and that deviation is 0, the mean one stands in; where all are, the threshold is their
+    size and none is beyond.
 
     Raises
     ------
@@ -168,7 +174,7 @@ def robust_threshold(values: ArrayLike) -> float:
     middle = np.median(array)
     deviations = np.abs(array - middle)
     spread = np.median(deviations) or deviations.mean()
-    return float(middle + SPREADS * spread)
+    return max(float(middle + SPREADS * spread), least)
 
 
 def first_of_sign(

@@ -92,7 +92,7 @@ def evaluate(
     -----
     Two samplings of the same surface are not at distance zero: see `floor`. Neither input is written into.
     """
-    mesh = _merged(_mesh(mesh, "mesh"))
+    mesh = merged(_mesh(mesh, "mesh"))
     if samples < 1:
         raise ValueError(f"`samples` must be at least 1; got {samples}. The default is {SAMPLES}.")
     frame = _box_of(reference)
@@ -220,7 +220,7 @@ def _box_of(reference: trimesh.Trimesh | PointCloud) -> Box:
     return box
 
 
-def _merged(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+def merged(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """A copy in which equal vertices are one (STL repeats them for each face) and no face repeats a corner.
 
     Equal means within 1e-9 of the longest side: some files repeat a corner with rounding noise, and an
@@ -277,7 +277,7 @@ def _iou(
     """Intersection over union of the insides; `mesh` is relative to `frame`, the reference is not."""
     if isinstance(reference, PointCloud):
         return None
-    solid = _closed(_moved(_merged(reference), frame))
+    solid = _closed(_moved(merged(reference), frame))
     if solid is None:
         return None
     if len(mesh.faces) == 0:

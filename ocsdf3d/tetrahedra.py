@@ -111,9 +111,7 @@ def to_circumcentres(sides: Floats, least: float) -> Floats:
     squares = (sides**2).sum(axis=-1)[..., None]
     try:
         return np.linalg.solve(system, squares)[..., 0]
-    except (
-        np.linalg.LinAlgError
-    ):  # corners of a lattice on one line, to the last bit: the shortest way is taken
+    except np.linalg.LinAlgError:  # corners of a lattice, on one line to the last bit: take the shortest way
         return (np.linalg.pinv(system) @ squares)[..., 0]
 
 

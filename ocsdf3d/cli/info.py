@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import outputs
+from . import checks, outputs
 from .console import emit, flattened, plain
 from .interrupt import Interrupt
 from .options import add_reporting
@@ -66,19 +66,17 @@ def _emit(described: dict[str, Any], *, as_json: bool) -> None:
 
 def _shape(path: str) -> dict[str, Any]:
     import numpy as np
-    import trimesh
 
-    from ocsdf3d import io
-    from ocsdf3d.geometry import Box, PointCloud
+    from ocsdf3d import io, metrics
+    from ocsdf3d.geometry import PointCloud
 
     shape = io.read(path)
     colored = io.known_colors(shape) is not None
     if isinstance(shape, PointCloud):
         distinct = len(np.unique(shape.points, axis=0))
         own = {"points": len(shape), "distinct": distinct, "normals": shape.normals is not None}
-        return {"kind": "cloud", **own, "colors": colored, "box": shape.box}
-    corners, same = np.unique(np.asarray(shape.vertices), axis=0, return_inverse=True)
-    merged = trimesh.Trimesh(corners, same.reshape(-1)[shape.faces], process=False)
+        return {"kind": "cloud", **own, "colors": colored, "box": checks.box_of(shape)}
+    merged = metrics.merged(shape)
     watertight = bool(merged.is_watertight)
     return {
         "kind": "mesh",
@@ -90,7 +88,7 @@ def _shape(path: str) -> dict[str, Any]:
         "euler": int(merged.euler_number),
         "area": float(merged.area),
         "volume": float(merged.volume) if watertight else None,
-        "box": Box.of(shape.vertices),
+        "box": checks.box_of(shape),
     }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ocsdf3d.oneclass.delimited import TableError, read_delimited
 
-__all__ = ["TABLES", "Table", "TableError", "names_of", "read_table"]
+__all__ = ["TABLES", "Table", "TableError", "read_table"]
 
 COUNTED = 16  # rows after the first, that no column of figures counts by chance
 TABLES = (".csv", ".tsv", ".txt", ".npz", ".npy", ".parquet")
@@ -161,13 +161,15 @@ class Table:
         words = {i: pandas.Series(parts[i], dtype=object).astype("category") for i in chosen}
         return pandas.DataFrame({name: words.get(i, parts[i]) for i, name in enumerate(self.shown)})
 
-    def features_for(self, detector: Any) -> Any:
+    def features_for(self, detector: Any, beside: Sequence[str] = ()) -> Any:
         """Return the rows as a fitted detector expects them, its columns found by name where both have names.
 
         Parameters
         ----------
         detector : OneClassSDF
             Fitted on an array or DataFrame of `features`, or on one of the user's own.
+        beside : sequence of str
+            Columns that may be more than the detector's, and are left out then.
 
         Raises
         ------
@@ -176,7 +178,14 @@ class Table:
         """
         seen = detector.columns_.categories if detector.columns_ is not None else None
         width = detector.n_features_in_ if seen is None else len(seen)
-        names, table = names_of(detector), self
+        names = _names_of(detector)
+        if names is not None and self.names is not None:
+            beside = [name for name in beside if name not in names]
+        elif len(self.columns) == width:
+            beside = ()
+        if beside:
+            return self.without(beside).features_for(detector)
+        table = self
         if names is not None and self.names is not None:
             missing = [name for name in names if name not in self.names]
             if missing:
@@ -314,7 +323,7 @@ def _pandas(why: str) -> Any:
     return pandas
 
 
-def names_of(detector: Any) -> tuple[str, ...] | None:
+def _names_of(detector: Any) -> tuple[str, ...] | None:
     """Return the columns of the table that a detector was fitted on; its own for categories end in `=…`."""
     wide = getattr(detector, "feature_names_in_", None)
     if wide is None or detector.columns_ is None:

@@ -219,7 +219,7 @@ def colors_of(
         if structure.field is None:
             found = io.known_colors(structure.shape)
         else:  # a level set has none of its own
-            found = None if scene.cloud is None else colors_at(vertices, scene.cloud.shape)
+            found = None if scene.cloud is None else colors_at(vertices, scene.cloud.shape, scene.cloud_tree)
         return None if found is None else Colors(found, "colours of the file", None)
     if coloring == "normals" and normals is not None:
         return Colors(np.round(127.5 * (np.clip(normals, -1.0, 1.0) + 1.0)).astype(np.uint8), "normals", None)

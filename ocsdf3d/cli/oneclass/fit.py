@@ -117,25 +117,25 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total, told: progress("train", done, total, told),
         )
         interrupt.training = True
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", StrangeRowsWarning
-            )  # said below, by the names and lines of the file
+        with warnings.catch_warnings():  # of what is said below, by the names and lines of the file
+            warnings.simplefilter("ignore", StrangeRowsWarning)
             detector.fit(rows, stop=interrupt.stop)
         interrupt.training = False
-        numbers = rows if detector.columns_ is None else detector.columns_.numbers(rows)
-        far = far_off(np.asarray(numbers, np.float64))
-        learnt = ~far.any(axis=1)
+        learnt = rows
         if detector.n_strange_:
-            row = int(learnt.argmin())
-            cell = float(np.asarray(numbers)[row, far[row].argmax()])
+            table = rows if detector.columns_ is None else detector.columns_.numbers(rows)
+            numbers = np.asarray(table, np.float64)
+            far = far_off(numbers)
+            strange = far.any(axis=1)
+            learnt, first = rows[~strange], int(strange.argmax())
+            cell = numbers[first, far[first].argmax()]
             warn(
-                f"{rest.where(row)}: not learnt from, {cell:g} is absurdly far from the rest of its column;"
+                f"{rest.where(first)}: not learnt from, {cell:g} is absurdly far from the rest of its column;"
                 f" {detector.n_strange_:,} of {len(rows):,} rows are like that"
             )
         if detector.history_["interrupted"]:
             warn(f"interrupted: training ended after {detector.n_iter_} steps; its result is written")
-        accepted = float((detector.predict(rows[learnt]) == 1).mean())
+        accepted = float((detector.predict(learnt) == 1).mean())
         if rest.names is not None and detector.columns_ is None:
             detector.feature_names_in_ = np.array(rest.names, dtype=object)  # an array brings none along
         interrupt.writing = True

@@ -68,19 +68,12 @@ def table(args: argparse.Namespace) -> Table:
 def opened(args: argparse.Namespace, rest: Table, beside: Sequence[str] = ()) -> tuple[OneClassSDF, Any]:
     """Return the detector, and the rows of a table that holds no other columns than those to judge.
 
-    Columns `beside` them are left out as well, unless the detector knows them: by their names, or, where
-    either has none, by their number.
+    Columns `beside` them are left out as well, unless the detector knows them.
     """
     from ocsdf3d.oneclass import load
-    from ocsdf3d.oneclass.tables import names_of
 
     detector = load(args.detector)
-    known, width = names_of(detector), detector.n_features_in_
-    if detector.columns_ is not None:
-        width = len(detector.columns_.categories)
-    if known is None or rest.names is None:
-        known = rest.shown if len(rest.columns) == width else ()
-    rows = rest.without([name for name in beside if name not in known]).features_for(detector)
+    rows = rest.features_for(detector, beside)
     if detector.columns_ is None and hasattr(detector, "feature_names_in_"):
         del detector.feature_names_in_  # compared just now; scikit-learn would warn that an array has none
     return detector, rows
